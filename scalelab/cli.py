@@ -1,0 +1,191 @@
+"""The command line. Every command is a short path through the rooms; heavy imports wait until one is chosen."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from scalelab.errors import Refused
+
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Sweep small proxies, fit how their optimal hyperparameters move with scale, project to the large run.",
+)
+console = Console()
+PASS_THROUGH = {"allow_extra_args": True, "ignore_unknown_options": True}
+Out = Annotated[Path, typer.Option("--out", "-o", help="Folder to write to.")]
+
+
+@contextmanager
+def answering() -> Iterator[None]:
+    """A user's mistake as one line and exit status 2; an interruption as one line and 130."""
+    try:
+        yield
+    except Refused as refused:
+        Console(stderr=True).print(f"scalelab: {refused}", style="red", markup=False, highlight=False, soft_wrap=True)
+        raise typer.Exit(2) from None
+    except KeyboardInterrupt:
+        Console(stderr=True).print("scalelab: interrupted; what had ended is kept, launch again for the rest")
+        raise typer.Exit(130) from None
+
+
+@app.command(context_settings=PASS_THROUGH)
+def train(
+    context: typer.Context,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and its cost; run nothing.")] = False,
+    recipe: Annotated[Path | None, typer.Option(help="Start from the settings of this recipe.yaml.")] = None,
+) -> None:
+    """Train proxies: a Hydra app. One run: `train width=64 lr=0.02`; a sweep: `train -m width=64,128 lr=0.01,0.02`.
+
+    A study of sweeps/: `train -m +sweep=lr_width`. A study launched again runs only what is missing. The keys are those
+    of conf/train.yaml.
+    """
+    with answering():
+        from scalelab import plans
+
+        arguments = list(context.args)
+        if recipe is not None:
+            from scalelab.recommend import read_recipe
+
+            arguments = [*read_recipe(recipe).overrides, *arguments]
+        status = plans.execute(arguments, dry_run=dry_run, console=console)
+    raise typer.Exit(status)
+
+
+@app.command()
+def tables(
+    name: Annotated[str | None, typer.Argument(help="A parametrization; all of them if left out.")] = None,
+) -> None:
+    """Print the parametrization tables: what each multiplies multiplier, init, lr, weight decay and eps with."""
+    with answering():
+        from scalelab import parametrizations, report
+
+        chosen = parametrizations.TABLES.values() if name is None else [parametrizations.table(name)]
+        for parametrization in chosen:
+            report.print_table(parametrization, console)
+
+
+@app.command()
+def fit(
+    runs: Annotated[list[Path], typer.Argument(help="Run folders (searched below), CSV, Parquet or JSONL files.")],
+    out: Out = Path("laws"),
+    column: Annotated[
+        list[str] | None, typer.Option("--column", "-c", help="NAME=THEIRS: which column of a file is which.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of the bootstrap.")] = 0,
+    draws: Annotated[int, typer.Option(help="Bootstrap draws.", min=50)] = 1000,
+    plots: Annotated[bool, typer.Option(help="Draw the figures too.")] = True,
+) -> None:
+    """Fit laws: the optimal learning rate of every scale, and how it moves with width, depth, tokens, parameters."""
+    with answering():
+        from scalelab import readers, report
+        from scalelab.laws import fit as fit_laws
+        from scalelab.laws import write
+
+        table = readers.read(runs, columns=readers.parse_columns(column or []))
+        laws = fit_laws(
+            table, seed=seed, draws=draws, template=readers.template(table), sources=[str(run) for run in runs]
+        )
+        out.mkdir(parents=True, exist_ok=True)
+        write(laws, out / "laws.json")
+        report.write_tables(laws, out)
+        report.print_laws(laws, console)
+        if plots:
+            report.write_figures(laws, table, out)
+        console.print(f"written: {out}/laws.json, its tables as CSV{' and figures' if plots else ''}", highlight=False)
+
+
+@app.command()
+def recommend(
+    laws: Annotated[Path, typer.Option(help="The laws.json that `fit` wrote.")],
+    target: Annotated[
+        list[str], typer.Option("--target", "-t", help="width=… depth=… tokens=… batch_tokens=…; repeat or quote.")
+    ],
+    parametrization: Annotated[str | None, typer.Option("--parametrization", "-p", help="If several were swept.")] = None,
+    out: Annotated[Path, typer.Option("--out", "-o", help="The recipe to write.")] = Path("recipe.yaml"),
+) -> None:
+    """Project to a target: a recipe of every value per parameter group, with intervals, evidence and warnings."""
+    with answering():
+        from scalelab import recommend as room
+        from scalelab import report
+        from scalelab.laws import read as read_laws
+
+        recipe = room.recommend(read_laws(laws), room.parse_target(target), parametrization=parametrization)
+        room.write_recipe(recipe, out)
+        report.print_recipe(recipe, console)
+        console.print(f"written: {out}", highlight=False)
+
+
+@app.command(context_settings=PASS_THROUGH)
+def check(
+    context: typer.Context,
+    widths: Annotated[str, typer.Option(help="Widths to compare, two or more.")] = "64,128,256,512",
+    depths: Annotated[str | None, typer.Option(help="Depths to compare instead of widths.")] = None,
+    steps: Annotated[int, typer.Option(help="Training steps.", min=1)] = 4,
+    seeds: Annotated[int, typer.Option(help="Seeds to average over.", min=1)] = 3,
+    out: Out = Path("check"),
+) -> None:
+    """Coordinate check: do activations and their updates keep their size as the network grows? Exit 1 if not.
+
+    Further arguments are keys of conf/train.yaml: `check parametrization=sp lr=0.02`.
+    """
+    with answering():
+        from scalelab import plans
+
+        passed = plans.check(
+            list(context.args), widths=widths, depths=depths, steps=steps, seeds=seeds, out=out, console=console
+        )
+    raise typer.Exit(0 if passed else 1)
+
+
+@app.command()
+def confirm(
+    recipe: Annotated[Path, typer.Argument(help="The recipe.yaml that was run.")],
+    runs: Annotated[list[Path], typer.Argument(help="Runs at its target, with its setting and around it.")],
+    proxies: Annotated[list[Path] | None, typer.Option(help="The sweep behind the recipe, for its compute.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Write confirmation.json there.")] = None,
+) -> None:
+    """Measure a recipe's regret at its target: loss with the recipe minus the best loss found there."""
+    with answering():
+        from scalelab import confirm as room
+        from scalelab import readers, report
+        from scalelab.recommend import read_recipe
+
+        swept = readers.read(proxies) if proxies else None
+        found = room.confirm(read_recipe(recipe), readers.read(runs), proxies=swept)
+        report.print_confirmation(found, console)
+        if out is not None:
+            room.write(found, out)
+
+
+@app.command("report")
+def report_command(
+    folder: Annotated[Path, typer.Argument(help="A study's folder: checks, laws, recipe, confirmation where present.")],
+    title: Annotated[str, typer.Option(help="Headline.")] = "scalelab report",
+) -> None:
+    """Gather what a study produced into one HTML page with its figures."""
+    with answering():
+        from scalelab import report
+
+        console.print(f"written: {report.write_html(folder, title)}", highlight=False)
+
+
+@app.callback(invoke_without_command=True)
+def version(
+    show: Annotated[bool, typer.Option("--version", help="Print the version and exit.", is_eager=True)] = False,
+) -> None:
+    if show:
+        from scalelab import __version__
+
+        console.print(__version__, highlight=False)
+        raise typer.Exit
+
+
+if __name__ == "__main__":
+    sys.exit(app())

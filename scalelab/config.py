@@ -1,0 +1,170 @@
+"""From a composed configuration to a `RunSpec`: every derived number is resolved here, once.
+
+The keys are those of conf/train.yaml. This file knows no Hydra: it takes the configuration as a plain mapping.
+"""
+
+from collections.abc import Mapping
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, TypeVar
+
+from scalelab import data
+from scalelab.errors import Refused
+from scalelab.shape import Architecture, Shape
+from scalelab.spec import DataSpec, Horizon, Hparams, RunSpec
+
+T = TypeVar("T")
+FFN_MULTIPLE = 8  # ffn = mlp_ratio × width is rounded to it
+
+KEYS = frozenset(
+    "out study parametrization width depth head_dim heads kv_heads ffn context base lr lr_factor seed tokens"
+    " batch_tokens schedule warmup_fraction decay_fraction final_lr_ratio init multipliers validation_tokens device"
+    " threads model optimizer data tracker hydra".split()
+)
+
+
+def config_dir() -> Path:
+    """Where conf/ is: inside the installed package, or beside it in a checkout."""
+    package = Path(__file__).resolve().parent
+    inside, beside = package / "conf", package.parent / "conf"
+    if inside.is_dir():
+        return inside
+    if beside.is_dir():
+        return beside
+    raise Refused(f"no conf/ in {package} or beside it: is scalelab installed completely?")
+
+
+def spec_from_config(config: Mapping[str, Any]) -> RunSpec:
+    """The complete run that a configuration states; `Refused` on any key or value that is not accepted."""
+    odd = sorted(set(config) - KEYS)
+    if odd:
+        raise Refused(f"unknown key {', '.join(odd)}: accepted are {', '.join(sorted(KEYS))}")
+    model, optimizer, base = dict(config["model"]), dict(config["optimizer"]), dict(config["base"])
+    mlp_ratio = _fraction("model.mlp_ratio", model.pop("mlp_ratio"))
+    model_name = model.pop("name")
+    corpus = _data(config)
+    shape = _shape(config, corpus.vocab, mlp_ratio, width=config["width"], depth=config["depth"])
+    return RunSpec(
+        parametrization=config["parametrization"],
+        optimizer=optimizer.pop("name"),
+        model=model_name,
+        architecture=_make(Architecture, "model", model),
+        shape=shape,
+        base=_shape(config, corpus.vocab, mlp_ratio, **{"width": shape.width, "depth": shape.depth, **base}),
+        hparams=_hparams(config, optimizer),
+        horizon=_make(
+            Horizon,
+            "horizon",
+            {
+                "tokens": _integer("tokens", config["tokens"]),
+                "batch_tokens": _integer("batch_tokens", config["batch_tokens"]),
+                "schedule": config["schedule"],
+                **{k: _real(k, config[k]) for k in ("warmup_fraction", "decay_fraction", "final_lr_ratio")},
+            },
+        ),
+        data=corpus,
+        seed=_integer("seed", config["seed"]),
+    )
+
+
+def _shape(config: Mapping[str, Any], vocab: int, mlp_ratio: Fraction, *, width: Any, depth: Any, **rest: Any) -> Shape:
+    """The shape of `width` and `depth` in the family the configuration describes; the target's, or the base's."""
+    unknown_keys = sorted(set(rest) - {"head_dim", "heads", "kv_heads", "ffn"})
+    if unknown_keys:
+        raise Refused(f"unknown key base.{unknown_keys[0]}: accepted are width, depth, head_dim, heads, kv_heads, ffn")
+    width, depth = _integer("width", width), _integer("depth", depth)
+    family = {name: rest.get(name, config[name]) for name in ("head_dim", "heads", "kv_heads", "ffn")}
+    if width < 1:
+        raise Refused(f"width={width}: a shape is made of positive integers")
+    heads = family["heads"]
+    if heads is None:
+        head_dim = _integer("head_dim", family["head_dim"])
+        if head_dim < 1 or width % head_dim:
+            near = max(1, round(width / max(1, head_dim))) * max(1, head_dim)
+            raise Refused(f"head_dim={head_dim} does not divide width={width}: try width={near}, or give heads")
+        heads = width // head_dim
+    heads = _integer("heads", heads)
+    ffn = family["ffn"]
+    if ffn is None:
+        ffn = max(1, round(mlp_ratio * width / FFN_MULTIPLE)) * FFN_MULTIPLE
+    return Shape(
+        vocab=vocab,
+        context=_integer("context", config["context"]),
+        width=width,
+        depth=depth,
+        heads=heads,
+        kv_heads=heads if family["kv_heads"] is None else _integer("kv_heads", family["kv_heads"]),
+        ffn=_integer("ffn", ffn),
+    )
+
+
+def _hparams(config: Mapping[str, Any], optimizer: Mapping[str, Any]) -> Hparams:
+    init, multipliers = dict(config["init"]), dict(config["multipliers"])
+    values = {
+        **{name: None if value is None else _real(f"optimizer.{name}", value) for name, value in optimizer.items()},
+        "lr": _real("lr", config["lr"]) * _real("lr_factor", config["lr_factor"]),
+        "init_gain": _real("init.gain", init.pop("gain")),
+        "embedding_std": _real("init.embedding_std", init.pop("embedding_std")),
+        **{
+            f"{site}_multiplier": _real(f"multipliers.{site}", multipliers.pop(site))
+            for site in ("embedding", "attention", "residual", "logits")
+        },
+    }
+    for group, left in (("init", init), ("multipliers", multipliers)):
+        if left:
+            raise Refused(f"unknown key {group}.{next(iter(left))}: see conf/train.yaml for the accepted ones")
+    return _make(Hparams, "optimizer", values)
+
+
+def _data(config: Mapping[str, Any]) -> DataSpec:
+    options = dict(config["data"])
+    name = options.pop("name")
+    given = tuple(sorted((key, value) for key, value in options.items() if value is not None))
+    corpus = data.load(name, **dict(given))
+    return DataSpec(
+        name=name,
+        sha256=corpus.sha256,
+        vocab=corpus.vocab,
+        bytes_per_token=corpus.bytes_per_token,
+        validation_tokens=_integer("validation_tokens", config["validation_tokens"]),
+        options=given,
+    )
+
+
+def _make(kind: type[T], group: str, values: Mapping[str, Any]) -> T:
+    accepted = kind.__dataclass_fields__  # type: ignore[attr-defined]
+    for name in values:
+        if name not in accepted:
+            raise Refused(f"unknown key {group}.{name}: accepted are {', '.join(accepted)}")
+    return kind(**values)
+
+
+def _integer(name: str, value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        raise Refused(f"{name}={value!r}: accepted is a whole number")
+    try:
+        exact = Fraction(str(value).replace("_", ""))
+    except ValueError:
+        raise Refused(f"{name}={value!r}: accepted is a whole number, for example 51200 or 5.12e4") from None
+    if exact.denominator != 1:
+        raise Refused(f"{name}={value!r}: accepted is a whole number")
+    return int(exact)
+
+
+def _real(name: str, value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        raise Refused(f"{name}={value!r}: accepted is a number")
+    try:
+        return float(value)
+    except ValueError:
+        raise Refused(f"{name}={value!r}: accepted is a number, for example 0.01 or 1e-2") from None
+
+
+def _fraction(name: str, value: Any) -> Fraction:
+    try:
+        ratio = Fraction(str(value))
+    except (ValueError, ZeroDivisionError):
+        raise Refused(f"{name}={value!r}: accepted is a number or a fraction, for example 4 or 8/3") from None
+    if ratio <= 0:
+        raise Refused(f"{name}={value!r}: accepted is a positive number")
+    return ratio

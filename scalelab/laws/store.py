@@ -1,0 +1,100 @@
+"""laws.json: fitted laws on disk, readable by people, written in one piece.
+
+A law is stored by its name and looked up in `LAWS` when read: the file holds numbers and text, never code.
+"""
+
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+from scalelab.errors import Refused, unknown
+from scalelab.laws.fit import GroupLaws, Laws
+from scalelab.laws.forms import LAWS
+from scalelab.laws.law import Estimate, Fit, HoldOut, Law
+from scalelab.laws.noise import Noise
+from scalelab.laws.optimum import Optimum
+
+FORMAT = "scalelab laws"
+VERSION = 1
+
+
+def write(laws: Laws, path: str | os.PathLike[str]) -> None:
+    """Write laws.json; a reader sees the old file or the new one, never half of one."""
+    target = Path(path)
+    text = json.dumps({"format": FORMAT, "version": VERSION, **_plain(laws)}, indent=1, allow_nan=False)
+    handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=target.name, suffix=".tmp")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text + "\n")
+        os.replace(temporary, target)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+
+
+def read(path: str | os.PathLike[str]) -> Laws:
+    """The laws of a file that `write` wrote; equal to those written.
+
+    Raises:
+        Refused: where the file is missing, is not laws.json, was written by a newer version, or is damaged.
+    """
+    try:
+        data = json.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise Refused(f"{path}: cannot be read ({error.strerror}); fit laws first") from error
+    except ValueError as error:
+        raise Refused(f"{path}: not JSON ({error}); fit again to rewrite it") from error
+    if not isinstance(data, dict) or data.get("format") != FORMAT:
+        raise Refused(f"{path}: not a file of fitted laws; accepted is what scalelab's fit writes")
+    if data.get("version") != VERSION:
+        raise Refused(f"{path}: format version {data.get('version')!r}, accepted is {VERSION}; upgrade or fit again")
+    try:
+        return _laws(data)
+    except Refused as refusal:
+        raise Refused(f"{path}: {refusal}") from refusal
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise Refused(f"{path}: damaged ({type(error).__name__}: {error}); fit again to rewrite it") from error
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Law):
+        return value.name
+    if is_dataclass(value):
+        return {field.name: _plain(getattr(value, field.name)) for field in fields(value)}
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+
+def _laws(data: Mapping[str, Any]) -> Laws:
+    rest = {key: value for key, value in data.items() if key not in ("format", "version")}
+    return Laws(**{**rest, "groups": [_group(group) for group in data["groups"]]})
+
+
+def _group(data: Mapping[str, Any]) -> GroupLaws:
+    parsed = {
+        "noise": Noise(**data["noise"]),
+        "optima": [Optimum(**{**optimum, "noise": Noise(**optimum["noise"])}) for optimum in data["optima"]],
+        "lr_fits": {name: _fit(fitted) for name, fitted in data["lr_fits"].items()},
+        "loss_fit": None if data["loss_fit"] is None else _fit(data["loss_fit"]),
+    }
+    return GroupLaws(**{**data, **parsed})
+
+
+def _fit(data: Mapping[str, Any]) -> Fit:
+    if data["law"] not in LAWS:
+        raise unknown("law", data["law"], LAWS)
+    parsed = {
+        "law": LAWS[data["law"]],
+        "estimates": {name: Estimate(**numbers) for name, numbers in data["estimates"].items()},
+        "reference": {name: float(at) for name, at in data["reference"].items()},
+        "domain": {name: (float(low), float(high)) for name, (low, high) in data["domain"].items()},
+        "residuals": tuple(map(float, data["residuals"])),
+        "hold_out": None if data["hold_out"] is None else HoldOut(**data["hold_out"]),
+        "draws": {name: tuple(map(float, draws)) for name, draws in data["draws"].items()},
+    }
+    return Fit(**{**data, **parsed})

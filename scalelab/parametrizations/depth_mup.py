@@ -1,0 +1,26 @@
+"""Depth-muP: muP in width, and 1/√depth on every residual branch and on the updates inside it."""
+
+from dataclasses import replace
+from fractions import Fraction
+
+from scalelab.parametrizations.mup import MUP
+from scalelab.parametrizations.table import Family, Parametrization, Role, Rule, Site
+from scalelab.scale import Power
+
+ROOT_DEPTH = Power(depth=Fraction(-1, 2))
+IN_BLOCKS = (Role.HIDDEN, Role.GAIN, Role.BIAS)  # the depth ratio is 1 for those outside the blocks
+
+
+def _deepened(role: Role, family: Family, rule: Rule) -> Rule:
+    # Under SGD the gradient carries the branch's 1/√depth already (α + γ = 1 with α = γ = ½).
+    return replace(rule, lr=rule.lr * ROOT_DEPTH) if role in IN_BLOCKS and family is Family.ADAM else rule
+
+
+DEPTH_MUP = Parametrization(
+    name="depth_mup",
+    title="Depth-muP (Tensor Programs VI)",
+    source="TP-VI (arXiv:2310.02244); as restated in u-muP (arXiv:2407.17465) Table 2",
+    rules={(role, family): _deepened(role, family, rule) for (role, family), rule in MUP.rules.items()},
+    sites={**MUP.sites, Site.RESIDUAL: ROOT_DEPTH},
+    notes=("The paper gives no depth rule for weight decay or eps: those two columns are muP's.",),
+)

@@ -1,0 +1,145 @@
+"""`train` and `check` as the command line runs them: plan, show what it will cost, launch, say how it ended."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from scalelab.data import load
+from scalelab.data.corpus import epochs
+from scalelab.errors import Refused
+from scalelab.launch import Plan, PlannedRun, launch, plan, summary
+from scalelab.progress import watched
+from scalelab.shape import count_flops_per_token, count_params
+from scalelab.spec import RunSpec
+from scalelab.trials import Outcome
+
+# Sustained training FLOP/s of one core on proxies by width, measured on an AMD EPYC (AVX2) core with torch 2.13; for
+# the time in a plan only, which says "about". Faster or slower machines differ by a constant factor.
+CORE_FLOPS_BY_WIDTH = {32: 11e9, 64: 20e9, 128: 28e9, 256: 40e9, 512: 50e9}
+ROWS = 40  # of a plan that is shown in full
+
+
+def execute(arguments: Sequence[str], *, dry_run: bool, console: Console) -> int:
+    """Plan and launch what the arguments ask for; the exit status is 0 when every run has its trial."""
+    overrides, multirun, directories = split_flags(arguments)
+    planned = plan(overrides, multirun=multirun, directories=directories)
+    print_plan(planned, console, rows=ROWS if dry_run else 0)
+    if dry_run or not planned.missing:
+        return 0
+    failed = ""
+    with watched([(run.spec, run.folder) for run in planned.missing], console):
+        try:
+            launch(arguments)
+        except SystemExit as ended:  # Hydra has reported a failed job; the others are done and kept
+            failed = " (see the error above)" if ended.code else ""
+    counts = summary(planned)
+    said = ", ".join(f"{count} {outcome or 'not ended'}" for outcome, count in counts.items())
+    console.print(f"{len(planned.runs)} runs: {said}{failed}", highlight=False)
+    return 0 if set(counts) <= {Outcome.OK, Outcome.DIVERGED} else 1
+
+
+def split_flags(arguments: Sequence[str]) -> tuple[list[str], bool, list[str]]:
+    """Hydra's overrides, whether a multirun is asked for, and further config directories; other flags are refused."""
+    overrides: list[str] = []
+    multirun, directories = False, []
+    rest = iter(arguments)
+    for argument in rest:
+        if argument in ("-m", "--multirun"):
+            multirun = True
+        elif argument in ("--config-dir", "-cd"):
+            directories.append(str(Path(next(rest, ".")).resolve()))
+        elif argument.startswith("-"):
+            raise Refused(f"unknown option {argument}: accepted are -m, --config-dir, --dry-run, --recipe and KEY=VALUE")
+        else:
+            overrides.append(argument)
+    return overrides, multirun, directories
+
+
+def print_plan(planned: Plan, console: Console, *, rows: int) -> None:
+    """What is about to be run and what it costs; `rows` runs of it one by one, what is derived beside what was asked."""
+    if rows:
+        console.print(_plan_table(planned.runs[:rows]))
+        if len(planned.runs) > rows:
+            console.print(f"… and {len(planned.runs) - rows} more")
+    specs = [run.spec for run in planned.runs]
+    missing = [run.spec for run in planned.missing]
+    flops = sum(spec.cost_flops for spec in missing)
+    seconds = sum(estimated_seconds(spec) for spec in missing)
+    cores = os.cpu_count() or 1
+    console.print(
+        f"plan: {len(specs)} runs, {len(specs) - len(missing)} finished, {len(missing)} to do:"
+        f" {sum(spec.horizon.tokens for spec in missing):,} tokens, {flops:.2e} training FLOPs,"
+        f" about {seconds:,.0f} core-seconds ({seconds / cores:,.0f} s on {cores} cores)",
+        highlight=False,
+    )
+    for text in _warnings(specs):
+        console.print(f"note: {text}", style="yellow", highlight=False)
+
+
+def _plan_table(runs: Sequence[PlannedRun]) -> Table:
+    table = Table(title="Plan", header_style="bold")
+    for heading in ("run", "param.", "width", "depth", "N non-emb", "N total", "tokens", "steps", "batch", "lr", "seed",
+                    "FLOPs", "~core-s", "state"):  # fmt: skip
+        table.add_column(heading, justify="left" if heading in ("run", "param.", "state") else "right")
+    for run in runs:
+        spec, counted = run.spec, count_params(run.spec.shape, run.spec.architecture)
+        table.add_row(
+            spec.fingerprint, spec.parametrization, str(spec.shape.width), str(spec.shape.depth),
+            f"{counted.non_embedding:,}", f"{counted.total:,}", f"{spec.horizon.tokens:,}", str(spec.horizon.steps),
+            f"{spec.sequences}×{spec.shape.context}", f"{spec.hparams.lr:.4g}", str(spec.seed),
+            f"{spec.cost_flops:.2e}", f"{estimated_seconds(spec):.1f}",
+            "finished" if run.folder.finished else "to do",
+        )  # fmt: skip
+    return table
+
+
+def estimated_seconds(spec: RunSpec) -> float:
+    """About how long a run takes on one core, from rates measured once; a plan's estimate, never a result."""
+    width = min(CORE_FLOPS_BY_WIDTH, key=lambda known: abs(known - spec.shape.width))
+    per_token = count_flops_per_token(spec.shape, spec.architecture).six_n_attention
+    validation = spec.data.validation_tokens * per_token / 3
+    return (spec.cost_flops + validation) / CORE_FLOPS_BY_WIDTH[width]
+
+
+def _warnings(specs: Sequence[RunSpec]) -> list[str]:
+    found = []
+    for spec in {(spec.data, spec.horizon.tokens): spec for spec in specs}.values():
+        corpus = load(spec.data.name, **dict(spec.data.options))
+        passes = epochs(corpus, tokens=spec.horizon.tokens, context=spec.shape.context)
+        if passes > 1:
+            found.append(f"{spec.horizon.tokens:,} tokens pass over {corpus.name} {passes:.1f} times: data repeat")
+    small = sorted({spec.shape.head_dim for spec in specs if spec.shape.head_dim < 32})
+    if small:
+        found.append(f"head_dim {', '.join(map(str, small))} is below 32, where TP-V App. D.4 advises not to go")
+    return found
+
+
+def check(
+    arguments: Sequence[str], *, widths: str, depths: str | None, steps: int, seeds: int, out: Path, console: Console
+) -> bool:
+    """The coordinate check of the configuration that the arguments state, printed and written; True if it passed."""
+    from scalelab import probe, report
+
+    overrides, multirun, directories = split_flags(arguments)
+    if multirun:
+        raise Refused("check takes no -m: give --widths or --depths")
+    axis, sizes = ("width", widths) if depths is None else ("depth", depths)
+    try:
+        values = sorted({int(size) for size in sizes.split(",")})
+    except ValueError:
+        raise Refused(f"--{axis}s {sizes!r}: accepted are whole numbers separated by commas") from None
+    if len(values) < 2:
+        raise Refused(f"--{axis}s {sizes!r}: a slope needs two sizes or more")
+    specs: list[list[RunSpec]] = []
+    for value in values:
+        given = [*overrides, f"{axis}={value}", f"base.{axis}={values[0]}"]
+        runs = plan([*given, f"seed={','.join(map(str, range(seeds)))}"], multirun=True, directories=directories).runs
+        specs.append([run.spec for run in runs])
+    checked = probe.coordinate_check(specs, axis=axis, steps=steps, console=console)
+    report.print_check(checked, console)
+    report.write_check(checked, out)
+    console.print(f"written: {out}/check.json and its figure", highlight=False)
+    return checked.passed

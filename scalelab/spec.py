@@ -1,0 +1,275 @@
+"""A run, stated completely: what is trained, from which base, on what, for how long, with which hyperparameters.
+
+Everything a number in a trial depends on stands in its `RunSpec`, resolved once; the fingerprint of that is the run's
+identity. Two specs with the same fingerprint are the same run, and a finished run is never run again.
+"""
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, is_dataclass
+from enum import Enum
+from fractions import Fraction
+from typing import Any, Literal
+
+from scalelab.errors import Refused, unknown
+from scalelab.parametrizations import Family, table
+from scalelab.parametrizations.table import Site
+from scalelab.scale import ONE, Ratios
+from scalelab.shape import Architecture, Shape, count_flops_per_token
+
+SPEC_VERSION = 1
+FAMILIES: dict[str, Family] = {"adamw": Family.ADAM, "sgd": Family.SGD}
+SCHEDULES = ("cosine", "linear", "wsd", "constant")
+
+
+def _finite(what: str, value: float, *, low: float, open_low: bool = False, high: float = math.inf) -> None:
+    inside = math.isfinite(value) and (value > low if open_low else value >= low) and value <= high
+    if not inside:
+        bound = f"{'>' if open_low else '≥'} {low:g}" + (f" and ≤ {high:g}" if math.isfinite(high) else "")
+        raise Refused(f"{what}={value!r}: accepted is a finite number {bound}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hparams:
+    """Hyperparameters at the base shape; the parametrization carries them to the target.
+
+    `lr` is the peak learning rate η of the base. `weight_decay` is torch's λ (a step decays by lr·λ). `init_gain` is
+    the g in std = g/√fan_in of the base's matrices, `embedding_std` the embedding's. The four multipliers are the
+    tunable constants α of muP on embedding output, attention logits, residual branches and logits.
+
+    Raises:
+        Refused: on a value that is NaN, negative, or otherwise out of range.
+    """
+
+    lr: float
+    weight_decay: float = 0.0
+    beta1: float = 0.9
+    beta2: float = 0.95
+    eps: float = 1e-8
+    momentum: float = 0.0
+    clip_norm: float | None = 1.0
+    init_gain: float = 1.0
+    embedding_std: float = 1.0
+    embedding_multiplier: float = 1.0
+    attention_multiplier: float = 1.0
+    residual_multiplier: float = 1.0
+    logits_multiplier: float = 1.0
+
+    def __post_init__(self) -> None:
+        _finite("lr", self.lr, low=0, open_low=True)
+        _finite("weight_decay", self.weight_decay, low=0)
+        for name in ("beta1", "beta2", "momentum"):
+            _finite(name, getattr(self, name), low=0, high=1)
+        _finite("eps", self.eps, low=0)
+        if self.clip_norm is not None:
+            _finite("clip_norm", self.clip_norm, low=0, open_low=True)
+        for name in ("init_gain", "embedding_std"):
+            _finite(name, getattr(self, name), low=0)
+        for name in ("embedding_multiplier", "attention_multiplier", "residual_multiplier", "logits_multiplier"):
+            _finite(name, getattr(self, name), low=0, open_low=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Horizon:
+    """How long a run is, in tokens, and how its learning rate moves along it.
+
+    `batch_tokens` is tokens a step. Warmup is linear over `warmup_fraction` of the steps; then the factor falls from 1
+    to `final_lr_ratio` by "cosine" or "linear" over the rest, stays ("constant"), or stays and falls linearly over the
+    last `decay_fraction` of the steps ("wsd": warmup, stable, decay; MiniCPM, arXiv:2404.06395).
+
+    Raises:
+        Refused: where tokens are not a whole number of steps, or a fraction is outside [0, 1].
+
+    >>> horizon = Horizon(tokens=4096, batch_tokens=512, schedule="linear", warmup_fraction=0.25)
+    >>> [round(horizon.lr_factor(step), 3) for step in range(horizon.steps)]
+    [0.5, 1.0, 1.0, 0.833, 0.667, 0.5, 0.333, 0.167]
+    """
+
+    tokens: int
+    batch_tokens: int
+    schedule: Literal["cosine", "linear", "wsd", "constant"] = "cosine"
+    warmup_fraction: float = 0.1
+    decay_fraction: float = 0.2
+    final_lr_ratio: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name in ("tokens", "batch_tokens"):
+            value = getattr(self, name)
+            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+                raise Refused(f"{name}={value!r}: accepted is a positive whole number of tokens")
+        if self.tokens % self.batch_tokens:
+            below = self.tokens // self.batch_tokens * self.batch_tokens
+            raise Refused(
+                f"tokens={self.tokens} are not a whole number of steps of batch_tokens={self.batch_tokens}:"
+                f" try tokens={below or self.batch_tokens} or {below + self.batch_tokens}"
+            )
+        if self.schedule not in SCHEDULES:
+            raise unknown("schedule", self.schedule, SCHEDULES)
+        for name in ("warmup_fraction", "decay_fraction", "final_lr_ratio"):
+            _finite(name, getattr(self, name), low=0, high=1)
+        if self.schedule == "wsd" and self.warmup_fraction + self.decay_fraction > 1:
+            raise Refused(
+                f"warmup_fraction={self.warmup_fraction} and decay_fraction={self.decay_fraction} overlap:"
+                " together they may take at most 1"
+            )
+
+    @property
+    def steps(self) -> int:
+        return self.tokens // self.batch_tokens
+
+    @property
+    def warmup_steps(self) -> int:
+        return round(self.warmup_fraction * self.steps)
+
+    def lr_factor(self, step: int) -> float:
+        """The factor on the peak learning rate at `step` (0 … steps−1); the last step's is one step above the end."""
+        if step < self.warmup_steps:
+            return (step + 1) / self.warmup_steps
+        start = self.warmup_steps
+        if self.schedule == "wsd":
+            start = self.steps - round(self.decay_fraction * self.steps)
+        if self.schedule == "constant" or step < start:
+            return 1.0
+        progress = (step - start) / (self.steps - start)
+        fall = 0.5 * (1 + math.cos(math.pi * progress)) if self.schedule == "cosine" else 1 - progress
+        return self.final_lr_ratio + (1 - self.final_lr_ratio) * fall
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataSpec:
+    """Which corpus: `sha256` over its tokens is its identity; `options` only say where this machine finds it."""
+
+    name: str
+    sha256: str
+    vocab: int
+    bytes_per_token: float | None
+    validation_tokens: int
+    options: tuple[tuple[str, Any], ...] = field(default=())
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunSpec:
+    """One training run, complete. See `fingerprint` for its identity.
+
+    `base` is the shape at which `hparams` are stated: at shape == base every parametrization trains the same network.
+
+    Raises:
+        Refused: on an unknown parametrization or optimizer, a batch that is not whole sequences, dimensions that may
+            not differ from the base, or a depth-scaled init under a table that scales branches with depth already.
+    """
+
+    parametrization: str
+    optimizer: str
+    model: str = "transformer"
+    architecture: Architecture
+    shape: Shape
+    base: Shape
+    hparams: Hparams
+    horizon: Horizon
+    data: DataSpec
+    seed: int
+    dtype: str = "float32"
+
+    def __post_init__(self) -> None:
+        if self.optimizer not in FAMILIES:
+            raise unknown("optimizer", self.optimizer, FAMILIES)
+        if self.dtype != "float32":
+            raise unknown("dtype", self.dtype, ["float32"])
+        if not isinstance(self.seed, int) or isinstance(self.seed, bool) or self.seed < 0:
+            raise Refused(f"seed={self.seed!r}: accepted is a whole number ≥ 0")
+        if self.horizon.batch_tokens % self.shape.context:
+            raise Refused(
+                f"batch_tokens={self.horizon.batch_tokens} is not a whole number of sequences of"
+                f" context={self.shape.context}: try batch_tokens={self.shape.context * self.sequences or 1}"
+            )
+        for name in ("vocab", "context"):
+            if getattr(self.shape, name) != getattr(self.base, name):
+                raise Refused(f"{name} differs between shape and base: no parametrization here scales it")
+        if self.shape.vocab != self.data.vocab:
+            raise Refused(f"vocab={self.shape.vocab} but data {self.data.name!r} has vocab={self.data.vocab}")
+        rules = table(self.parametrization)
+        if self.architecture.residual_init == "depth-scaled" and rules.sites[Site.RESIDUAL] != ONE:
+            raise Refused(
+                f"residual_init='depth-scaled' under {self.parametrization!r}, which scales residual branches with"
+                " depth itself: the two are not to be combined, use residual_init='plain'"
+            )
+
+    @property
+    def family(self) -> Family:
+        return FAMILIES[self.optimizer]
+
+    @property
+    def sequences(self) -> int:
+        """Sequences a step."""
+        return max(1, self.horizon.batch_tokens // self.shape.context)
+
+    @property
+    def cost_flops(self) -> int:
+        """Training FLOPs by the 6N-plus-attention convention (`FlopCount.six_n_attention`); validation not counted."""
+        return self.horizon.tokens * count_flops_per_token(self.shape, self.architecture).six_n_attention
+
+    @property
+    def site_ratios(self) -> Ratios:
+        """What sites scale with: head dimension and depth of the target against the base."""
+        return Ratios(
+            head_dim=self.shape.ratio(self.base, "head_dim"), depth=self.shape.ratio(self.base, "depth")
+        )
+
+    @property
+    def fingerprint(self) -> str:
+        """Twelve hex digits over everything the result depends on, the table's own cells included."""
+        identity = as_plain(self)
+        identity["data"].pop("options")
+        identity["table"] = table(self.parametrization).digest
+        identity["version"] = SPEC_VERSION
+        text = json.dumps(identity, sort_keys=True, separators=(",", ":"), allow_nan=False)
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def as_plain(value: Any) -> Any:
+    """Dataclasses, tuples and enums as JSON types; `TypeError` on anything it cannot encode without loss."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return {f.name: as_plain(getattr(value, f.name)) for f in fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): as_plain(item) for key, item in value.items()}
+    if isinstance(value, tuple | list):
+        return [as_plain(item) for item in value]
+    if isinstance(value, Enum):
+        return value.value
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    raise TypeError(f"cannot encode {type(value).__name__} {value!r} in a run's identity")
+
+
+def from_plain(plain: Mapping[str, Any]) -> RunSpec:
+    """The `RunSpec` that `as_plain` wrote; `Refused` where a field is missing, unknown or out of range."""
+    known = {f.name for f in fields(RunSpec)}
+    if set(plain) != known:
+        odd = sorted(set(plain) ^ known)
+        raise Refused(f"not a run specification of this version: {', '.join(odd)} missing or unknown")
+    data = dict(plain["data"])
+    data["options"] = tuple((name, value) for name, value in data["options"])
+    try:
+        return RunSpec(
+            **{**plain, "architecture": Architecture(**plain["architecture"]), "shape": Shape(**plain["shape"]),
+               "base": Shape(**plain["base"]), "hparams": Hparams(**plain["hparams"]),
+               "horizon": Horizon(**plain["horizon"]), "data": DataSpec(**data)}
+        )  # fmt: skip
+    except TypeError as error:
+        raise Refused(f"not a run specification of this version: {error}") from None
+
+
+def tensor_ratios(spec: RunSpec, *, fan_in: str | None, fan_out: str | None, in_block: bool) -> Ratios:
+    """The ratios of one tensor whose dimensions are named after fields of `Shape`; None is a dimension that is fixed."""
+    one = Fraction(1)
+    return Ratios(
+        fan_in=spec.shape.ratio(spec.base, fan_in) if fan_in else one,
+        fan_out=spec.shape.ratio(spec.base, fan_out) if fan_out else one,
+        head_dim=spec.shape.ratio(spec.base, "head_dim"),
+        depth=spec.shape.ratio(spec.base, "depth") if in_block else one,
+    )
+
+
+__all__ = ["DataSpec", "Horizon", "Hparams", "RunSpec", "as_plain", "from_plain", "tensor_ratios"]

@@ -1,0 +1,142 @@
+"""Trials: what happened when a spec was run, kept one folder a run, and read back as one table.
+
+A run folder holds `trial.json` (written once, atomically, when the run has ended) and `metrics.jsonl` (appended as it
+goes). Our files are the truth; whatever else tracks a run is a copy.
+"""
+
+import json
+import math
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, fields
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from scalelab.errors import Refused
+from scalelab.spec import RunSpec, as_plain, from_plain
+
+TRIAL_FILE = "trial.json"
+METRICS_FILE = "metrics.jsonl"
+TRIAL_VERSION = 1
+
+
+class Outcome(StrEnum):
+    """OK and DIVERGED are results, and final; FAILED is the machine's doing, and is run again."""
+
+    OK = "OK"
+    DIVERGED = "DIVERGED"
+    FAILED = "FAILED"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trial:
+    """A spec with what happened.
+
+    `loss_nats` is the validation loss over the fixed set, nats a token, None unless OK; `loss_se_nats` its standard
+    error over validation sequences (not over seeds). `tokens_seen` counts training tokens, fewer than the horizon
+    where the run diverged. `reason` says why it is not OK.
+    """
+
+    spec: RunSpec
+    outcome: Outcome
+    loss_nats: float | None
+    loss_se_nats: float | None = None
+    loss_bits_per_byte: float | None = None
+    train_loss_nats: float | None = None
+    tokens_seen: int = 0
+    cost_flops: int = 0
+    seconds: float = 0.0
+    reason: str | None = None
+    provenance: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if (self.outcome is Outcome.OK) != (self.loss_nats is not None and math.isfinite(self.loss_nats)):
+            raise ValueError(f"a trial is OK if and only if its loss is finite: {self.outcome}, {self.loss_nats}")
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Where one run's files are. Any number of readers, one writer."""
+
+    path: Path
+
+    @property
+    def finished(self) -> bool:
+        """Whether a final trial (OK or DIVERGED) is here."""
+        return (self.path / TRIAL_FILE).exists() and self.read().outcome is not Outcome.FAILED
+
+    def read(self) -> Trial:
+        """The trial of this folder; `Refused` where the file is missing, corrupt or of another version."""
+        file = self.path / TRIAL_FILE
+        try:
+            plain = json.loads(file.read_text())
+        except FileNotFoundError:
+            raise Refused(f"no {TRIAL_FILE} in {self.path}: the run has not ended, or this is no run folder") from None
+        except ValueError as error:  # JSON and Unicode errors alike
+            raise Refused(f"{file} is corrupt ({error}): remove that folder and run it again") from None
+        if not isinstance(plain, dict) or plain.get("version") != TRIAL_VERSION:
+            raise Refused(f"{file} is not a trial of version {TRIAL_VERSION}: was it written by another scalelab?")
+        known = {f.name for f in fields(Trial)}
+        if not known <= set(plain):
+            raise Refused(f"{file} lacks {', '.join(sorted(known - set(plain)))}: remove that folder and run it again")
+        values = {name: plain[name] for name in known}
+        return Trial(**{**values, "spec": from_plain(plain["spec"]), "outcome": Outcome(plain["outcome"])})
+
+    def write(self, trial: Trial) -> None:
+        """Put a trial here, atomically: a reader sees the whole file or none."""
+        plain = as_plain(trial) | {"version": TRIAL_VERSION, "fingerprint": trial.spec.fingerprint}
+        write_atomically(self.path / TRIAL_FILE, json.dumps(plain, indent=1, allow_nan=False) + "\n")
+
+    def next_attempt(self) -> int:
+        """The number of the attempt that starts now; ends a line that a killed writer left torn."""
+        file = self.path / METRICS_FILE
+        if not file.exists():
+            return 1
+        with file.open("rb+") as tail:
+            if tail.seek(0, os.SEEK_END) and tail.seek(-1, os.SEEK_END) is not None and tail.read() != b"\n":
+                tail.write(b"\n")
+        earlier = self.metrics()
+        return 1 + (earlier[-1]["attempt"] if earlier else 0)
+
+    def append(self, record: Mapping[str, Any]) -> None:
+        """Add one line to the metrics of this run."""
+        with (self.path / METRICS_FILE).open("a") as file:
+            file.write(json.dumps(record) + "\n")
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """The curve of the last attempt at this run; a line cut off by a kill is left out."""
+        file = self.path / METRICS_FILE
+        records: list[dict[str, Any]] = []
+        if not file.exists():
+            return records
+        for line in file.read_text().splitlines():
+            try:
+                record = json.loads(line)
+            except json.JSONDecodeError:
+                continue  # the torn line of a killed writer; what follows it belongs to the next attempt
+            if records and record["attempt"] != records[-1]["attempt"]:
+                records = []
+            records.append(record)
+        return records
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write a file so that it is either the old one or the whole new one, also on NFS and under kill -9."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    try:
+        with os.fdopen(handle, "w") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(temporary).replace(path)
+    finally:
+        Path(temporary).unlink(missing_ok=True)
+
+
+def run_folders(root: Path) -> Iterator[RunFolder]:
+    """Every folder at or below `root` that holds a trial, sorted by path."""
+    for file in sorted(root.rglob(TRIAL_FILE)):
+        yield RunFolder(file.parent)
