@@ -51,7 +51,7 @@ def train(
 
         arguments = list(context.args)
         if recipe is not None:
-            from scalelab.recommend import read_recipe
+            from scalelab.recipe import read_recipe
 
             arguments = [*read_recipe(recipe).overrides, *arguments]
         status = plans.execute(arguments, dry_run=dry_run, console=console)
@@ -64,11 +64,11 @@ def tables(
 ) -> None:
     """Print the parametrization tables: what each multiplies multiplier, init, lr, weight decay and eps with."""
     with answering():
-        from scalelab import parametrizations, report
+        from scalelab import parametrizations, show
 
         chosen = parametrizations.TABLES.values() if name is None else [parametrizations.table(name)]
         for parametrization in chosen:
-            report.print_table(parametrization, console)
+            show.table(parametrization, console)
 
 
 @app.command()
@@ -79,25 +79,25 @@ def fit(
         list[str] | None, typer.Option("--column", "-c", help="NAME=THEIRS: which column of a file is which.")
     ] = None,
     seed: Annotated[int, typer.Option(help="Of the bootstrap.")] = 0,
-    draws: Annotated[int, typer.Option(help="Bootstrap draws.", min=50)] = 1000,
+    draws: Annotated[int, typer.Option(help="Bootstrap draws.", min=100)] = 1000,
     plots: Annotated[bool, typer.Option(help="Draw the figures too.")] = True,
 ) -> None:
     """Fit laws: the optimal learning rate of every scale, and how it moves with width, depth, tokens, parameters."""
     with answering():
-        from scalelab import readers, report
+        from scalelab import readers, report, show
         from scalelab.laws import fit as fit_laws
         from scalelab.laws import write
+        from scalelab.recommend import THEORY
 
-        table = readers.read(runs, columns=readers.parse_columns(column or []))
+        found = readers.read(runs, columns=readers.parse_columns(column or []))
+        theory = {name: exponent for name, exponent in THEORY.items() if name in found.table}
         laws = fit_laws(
-            table, seed=seed, draws=draws, template=readers.template(table), sources=[str(run) for run in runs]
+            found.table, seed=seed, draws=draws, theory=theory, template=found.template, sources=found.sources
         )
         out.mkdir(parents=True, exist_ok=True)
         write(laws, out / "laws.json")
-        report.write_tables(laws, out)
-        report.print_laws(laws, console)
-        if plots:
-            report.write_figures(laws, table, out)
+        report.write_laws(laws, found.table, out, figures=plots)
+        show.laws(laws, console)
         console.print(f"written: {out}/laws.json, its tables as CSV{' and figures' if plots else ''}", highlight=False)
 
 
@@ -113,12 +113,13 @@ def recommend(
     """Project to a target: a recipe of every value per parameter group, with intervals, evidence and warnings."""
     with answering():
         from scalelab import recommend as room
-        from scalelab import report
+        from scalelab import show
         from scalelab.laws import read as read_laws
+        from scalelab.recipe import write_recipe
 
         recipe = room.recommend(read_laws(laws), room.parse_target(target), parametrization=parametrization)
-        room.write_recipe(recipe, out)
-        report.print_recipe(recipe, console)
+        write_recipe(recipe, out)
+        show.recipe(recipe, console)
         console.print(f"written: {out}", highlight=False)
 
 
@@ -154,14 +155,16 @@ def confirm(
     """Measure a recipe's regret at its target: loss with the recipe minus the best loss found there."""
     with answering():
         from scalelab import confirm as room
-        from scalelab import readers, report
-        from scalelab.recommend import read_recipe
+        from scalelab import plots, readers, report, show
+        from scalelab.recipe import read_recipe
 
         swept = readers.read(proxies) if proxies else None
-        found = room.confirm(read_recipe(recipe), readers.read(runs), proxies=swept)
-        report.print_confirmation(found, console)
+        at_target = readers.read(runs)
+        found = room.confirm(read_recipe(recipe), at_target, proxies=swept)
+        show.confirmation(found, console)
         if out is not None:
             room.write(found, out)
+            report.save(plots.target(found), out, "target")
 
 
 @app.command("report")

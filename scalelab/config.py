@@ -3,6 +3,7 @@
 The keys are those of conf/train.yaml. This file knows no Hydra: it takes the configuration as a plain mapping.
 """
 
+import json
 from collections.abc import Mapping
 from fractions import Fraction
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any, TypeVar
 from scalelab import data
 from scalelab.errors import Refused
 from scalelab.shape import Architecture, Shape
-from scalelab.spec import DataSpec, Horizon, Hparams, RunSpec
+from scalelab.spec import DataSpec, Horizon, Hparams, RunSpec, as_plain
 
 T = TypeVar("T")
 FFN_MULTIPLE = 8  # ffn = mlp_ratio × width is rounded to it
@@ -73,7 +74,7 @@ def _shape(config: Mapping[str, Any], vocab: int, mlp_ratio: Fraction, *, width:
     if unknown_keys:
         raise Refused(f"unknown key base.{unknown_keys[0]}: accepted are width, depth, head_dim, heads, kv_heads, ffn")
     width, depth = _integer("width", width), _integer("depth", depth)
-    family = {name: rest.get(name, config[name]) for name in ("head_dim", "heads", "kv_heads", "ffn")}
+    family = {n: rest[n] if rest.get(n) is not None else config[n] for n in ("head_dim", "heads", "kv_heads", "ffn")}
     if width < 1:
         raise Refused(f"width={width}: a shape is made of positive integers")
     heads = family["heads"]
@@ -168,3 +169,40 @@ def _fraction(name: str, value: Any) -> Fraction:
     if ratio <= 0:
         raise Refused(f"{name}={value!r}: accepted is a positive number")
     return ratio
+
+
+def overrides_of(spec: RunSpec) -> list[str]:
+    """The Hydra overrides that make exactly this spec again (seed, study and device aside).
+
+    What `spec_from_config` does backwards: `spec_from_config(compose(overrides_of(spec))) == spec` for any spec.
+    """
+    shape, hparams, horizon = spec.shape, spec.hparams, spec.horizon
+    architecture = {f"model.{name}": value for name, value in as_plain(spec.architecture).items()}
+    tuned = ("weight_decay", "clip_norm") + (("momentum",) if spec.optimizer == "sgd" else ("beta1", "beta2", "eps"))
+    base = {name: getattr(spec.base, name) for name in ("width", "depth", "heads", "kv_heads", "ffn")}
+    values = {
+        "parametrization": spec.parametrization,
+        **{name: getattr(shape, name) for name in ("width", "depth", "heads", "kv_heads", "ffn", "context")},
+        **{f"base.{name}": value for name, value in base.items()},
+        "lr": hparams.lr,
+        **{name: getattr(horizon, name) for name in ("tokens", "batch_tokens", "schedule", "warmup_fraction",
+                                                     "decay_fraction", "final_lr_ratio")},
+        **architecture,
+        **{f"optimizer.{name}": getattr(hparams, name) for name in tuned},
+        "init.gain": hparams.init_gain,
+        "init.embedding_std": hparams.embedding_std,
+        **{f"multipliers.{site}": getattr(hparams, f"{site}_multiplier")
+           for site in ("embedding", "attention", "residual", "logits")},
+        "validation_tokens": spec.data.validation_tokens,
+        **{f"data.{name}": value for name, value in spec.data.options},
+    }  # fmt: skip
+    groups = [f"model={spec.model}", f"optimizer={spec.optimizer}", f"data={spec.data.name}"]
+    return [*groups, *(f"{name}={_written(value)}" for name, value in values.items())]
+
+
+def _written(value: Any) -> str:
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    return json.dumps(value) if isinstance(value, str) and not value.isidentifier() else str(value)

@@ -121,7 +121,7 @@ def check(
     arguments: Sequence[str], *, widths: str, depths: str | None, steps: int, seeds: int, out: Path, console: Console
 ) -> bool:
     """The coordinate check of the configuration that the arguments state, printed and written; True if it passed."""
-    from scalelab import probe, report
+    from scalelab import probe, report, show
 
     overrides, multirun, directories = split_flags(arguments)
     if multirun:
@@ -139,7 +139,7 @@ def check(
         runs = plan([*given, f"seed={','.join(map(str, range(seeds)))}"], multirun=True, directories=directories).runs
         specs.append([run.spec for run in runs])
     checked = probe.coordinate_check(specs, axis=axis, steps=steps, console=console)
-    report.print_check(checked, console)
+    show.check(checked, console)
     report.write_check(checked, out)
     console.print(f"written: {out}/check.json and its figure", highlight=False)
     return checked.passed

@@ -7,7 +7,8 @@ The size of a tensor is its mean absolute entry; a slope is d log2(size) / d log
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,25 +28,29 @@ from scalelab.spec import RunSpec
 # +1.4 (SP's own statement: updates grow like width). The tolerance sits between, see tests/test_probe.py.
 TOLERANCE = 0.25
 PROBE_SEQUENCES = 8
+# What a branch puts out before it is scaled may shrink with depth (it does in depth-muP, by design); what arrives in
+# the residual stream and the logits may not (the depth check of CompleteP, arXiv:2505.01618).
+JUDGED_IN_DEPTH = ("residual stream", "logits")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Slope:
     """One module's slopes at the last step: of its activation's size and of its change since initialisation.
 
-    `update` is the slope of |x_t − x_0|, `se_update` its standard error over seeds; likewise `activation`.
+    `update` is the slope of |x_t − x_0|, `se_update` its standard error over seeds (None with one); likewise
+    `activation`. `verdict` is "ok", "grows", "vanishes" or "not judged".
     """
 
     module: str
     activation: float
-    se_activation: float
+    se_activation: float | None
     update: float
-    se_update: float
+    se_update: float | None
     verdict: str
 
     @property
     def passed(self) -> bool:
-        return self.verdict == "ok"
+        return self.verdict not in ("grows", "vanishes")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +70,19 @@ class Check:
     @property
     def passed(self) -> bool:
         return all(slope.passed for slope in self.slopes)
+
+    def as_plain(self) -> dict[str, Any]:
+        """JSON types, with the verdict."""
+        plain = {name: getattr(self, name) for name in ("parametrization", "optimizer", "axis", "lr")}
+        return {
+            **plain,
+            "passed": self.passed,
+            "values": list(self.values),
+            "modules": list(self.modules),
+            "slopes": [asdict(slope) for slope in self.slopes],
+            "activation": self.activation.tolist(),
+            "update": self.update.tolist(),
+        }
 
 
 def coordinate_check(
@@ -110,36 +128,36 @@ def coordinate_check(
         activation=activation,
         update=update,
         slopes=tuple(
-            _slope(module, values, activation[..., -1, index], update[..., -1, index])
+            _slope(module, axis, values, activation[..., -1, index], update[..., -1, index])
             for index, module in enumerate(modules)
         ),
     )
 
 
-def _slope(module: str, values: Sequence[int], activation: np.ndarray, update: np.ndarray) -> Slope:
+def _slope(module: str, axis: str, values: Sequence[int], activation: np.ndarray, update: np.ndarray) -> Slope:
     act, se_act = _fit(values, activation)
     upd, se_upd = _fit(values, update)
     # The logits at initialisation are a Gaussian process that falls like width^-1/2 (TP-V App. D.2): that much of a
     # fall is right for them, and only growth, or an update that dies, is not.
     lowest = -0.5 - TOLERANCE if module == "logits" else -TOLERANCE
-    if act > TOLERANCE or upd > TOLERANCE:
+    if axis == "depth" and module not in JUDGED_IN_DEPTH:
+        verdict = "not judged"
+    elif act > TOLERANCE or upd > TOLERANCE:
         verdict = "grows"
     elif act < lowest or upd < lowest:
         verdict = "vanishes"
     else:
         verdict = "ok"
-    return Slope(
-        module=module, activation=act, se_activation=se_act, update=upd, se_update=se_upd, verdict=verdict
-    )
+    return Slope(module=module, activation=act, se_activation=se_act, update=upd, se_update=se_upd, verdict=verdict)
 
 
-def _fit(values: Sequence[int], sizes: np.ndarray) -> tuple[float, float]:
+def _fit(values: Sequence[int], sizes: np.ndarray) -> tuple[float, float | None]:
     """Slope of log2 size [scale, seed] on log2 scale for each seed: the mean over seeds and its standard error."""
     x = np.log2(np.asarray(values, dtype=float))
     y = np.log2(np.maximum(sizes, np.finfo(float).tiny))
     slopes = (x - x.mean()) @ y / np.square(x - x.mean()).sum()
-    error = slopes.std(ddof=1) / math.sqrt(len(slopes)) if len(slopes) > 1 else math.nan
-    return float(slopes.mean()), float(error)
+    error = float(slopes.std(ddof=1)) / math.sqrt(len(slopes)) if len(slopes) > 1 else None
+    return float(slopes.mean()), error
 
 
 def _record(spec: RunSpec, steps: int) -> tuple[list[dict[str, float]], list[dict[str, float]]]:

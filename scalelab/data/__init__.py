@@ -1,7 +1,7 @@
 """The data room: deterministic streams of token ids, with no torch in it.
 
-`load(name, **options)` gives a `Corpus`; `train_batch`, `validation_batches` and `epochs` say how a run reads it. To add
-a corpus: one file with a function that returns a `Corpus`, and its line in `CORPORA`.
+`load(name, **options)` gives a `Corpus`; `train_batch`, `validation_batches` and `epochs` say how a run reads it. To
+add a corpus: one file with a function `read` that returns a `Corpus`, and its line in `CORPORA`.
 
 >>> corpus = load("embedded")
 >>> train_batch(corpus, seed=0, step=0, sequences=2, context=16).shape
@@ -11,20 +11,17 @@ a corpus: one file with a function that returns a `Corpus`, and its line in `COR
 import inspect
 from collections.abc import Callable
 
+from scalelab.data import embedded, enwik8, memmap, pysrc
 from scalelab.data.corpus import Corpus, epochs, train_batch, validation_batches
-from scalelab.data.embedded import embedded
-from scalelab.data.enwik8 import enwik8
-from scalelab.data.memmap import memmap
-from scalelab.data.pysrc import pysrc
 from scalelab.errors import Refused, unknown
 
 __all__ = ["CORPORA", "Corpus", "epochs", "load", "train_batch", "validation_batches"]
 
 CORPORA: dict[str, Callable[..., Corpus]] = {
-    "embedded": embedded,
-    "enwik8": enwik8,
-    "pysrc": pysrc,
-    "memmap": memmap,
+    "embedded": embedded.read,
+    "enwik8": enwik8.read,
+    "pysrc": pysrc.read,
+    "memmap": memmap.read,
 }
 
 
@@ -42,6 +39,6 @@ def load(name: str, **options: object) -> Corpus:
         if option not in accepted:
             raise unknown(f"option of corpus {name!r}", option, accepted)
     for option, parameter in accepted.items():
-        if parameter.default is inspect.Parameter.empty and option not in options:
+        if parameter.default is inspect.Parameter.empty and options.get(option) is None:
             raise Refused(f"corpus {name!r} without {option}: accepted is {option}=…, which it needs")
     return CORPORA[name](**options)

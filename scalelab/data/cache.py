@@ -68,4 +68,6 @@ def remembered(question: str, files: Sequence[Path], compute: Callable[[], Facts
 
 
 def _unwritable(path: Path, error: OSError) -> Refused:
-    return Refused(f"cannot write {path} ({error.strerror}): set SCALELAB_CACHE to a folder with room that can be written")
+    return Refused(
+        f"cannot write {path} ({error.strerror}): set SCALELAB_CACHE to a folder with room that can be written"
+    )

@@ -75,9 +75,9 @@ def train_batch(corpus: Corpus, *, seed: int, step: int, sequences: int, context
     _at_least("sequences", sequences, 1)
     _at_least("step", step, 0)
     _at_least("seed", seed, 0)
-    position_S = np.arange(step * sequences, (step + 1) * sequences, dtype=np.uint64)
-    epoch_S, index_S = np.divmod(position_S, np.uint64(count))
-    return _gather(corpus, "train", permute(index_S, size=count, seed=seed, stream=epoch_S), context)
+    position = np.arange(step * sequences, (step + 1) * sequences, dtype=np.uint64)
+    epoch, index = np.divmod(position, np.uint64(count))
+    return _gather(corpus, "train", permute(index, size=count, seed=seed, stream=epoch), context)
 
 
 def validation_batches(corpus: Corpus, *, tokens: int, sequences: int, context: int) -> Iterator[np.ndarray]:
@@ -100,8 +100,8 @@ def validation_batches(corpus: Corpus, *, tokens: int, sequences: int, context: 
             f"validation on {tokens:,} tokens: the validation split of corpus {corpus.name!r} has "
             f"{available * context:,} in windows of context={context:,}; try tokens={available * context}"
         )
-    window_N = np.arange(count, dtype=np.uint64) * np.uint64(available) // np.uint64(count)
-    return (_gather(corpus, "val", window_N[at : at + sequences], context) for at in range(0, count, sequences))
+    window = np.arange(count, dtype=np.uint64) * np.uint64(available) // np.uint64(count)
+    return (_gather(corpus, "val", window[at : at + sequences], context) for at in range(0, count, sequences))
 
 
 def epochs(corpus: Corpus, *, tokens: int, context: int) -> float:
@@ -137,16 +137,16 @@ def _windows_of(corpus: Corpus, split: str, context: int) -> int:
     return count
 
 
-def _gather(corpus: Corpus, split: str, window_S: np.ndarray, context: int) -> np.ndarray:
+def _gather(corpus: Corpus, split: str, window: np.ndarray, context: int) -> np.ndarray:
     source = corpus.train if split == "train" else corpus.val
-    token_ST = source[window_S.astype(np.int64)[:, None] * context + np.arange(context + 1)]
+    batch = source[window.astype(np.int64)[:, None] * context + np.arange(context + 1)]
     # The dtype often has room above the vocabulary (uint16, vocab 50257); such an id would index past an embedding.
-    if np.iinfo(token_ST.dtype).max >= corpus.vocab and token_ST.max() >= corpus.vocab:
+    if np.iinfo(batch.dtype).max >= corpus.vocab and batch.max() >= corpus.vocab:
         raise Refused(
-            f"corpus {corpus.name!r}: token id {int(token_ST.max())} in its {split} split: accepted are ids below "
+            f"corpus {corpus.name!r}: token id {int(batch.max())} in its {split} split: accepted are ids below "
             f"vocab={corpus.vocab}; try the vocabulary size of the tokenizer that wrote the file"
         )
-    return np.asarray(token_ST, dtype=np.int64)
+    return np.asarray(batch, dtype=np.int64)
 
 
 def _at_least(what: str, given: int, least: int) -> None:

@@ -16,7 +16,7 @@ from scalelab.data.corpus import Corpus
 from scalelab.errors import Refused
 
 
-def embedded() -> Corpus:
+def read() -> Corpus:
     """Bytes (vocab 256); everything is decompressed into memory and checked against the manifest. Reads no cache."""
     folder = resources.files("scalelab.data") / "texts"
     manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))

@@ -25,7 +25,7 @@ SHA256 = "2b49720ec4d78c3c9fabaee6e4179a5e997302b3a70029f30f2d582218c024a8"  # m
 TRAIN_BYTES, VAL_BYTES = 90_000_000, 5_000_000  # the customary split; the last 5 MB are the test split: never loaded
 
 
-def enwik8() -> Corpus:
+def read() -> Corpus:
     """90 MB to train on and the next 5 MB held out, as bytes (vocab 256), memmapped from the cache folder.
 
     Raises `Refused` when the fetch fails or the file is not the pinned one; the message names the place where a copy

@@ -1,7 +1,7 @@
-"""Fetching one pinned source archive through pip, the client that already knows the site's index, proxy and credentials.
+"""Fetching one pinned source archive through pip, the client that already knows the site's index and proxy.
 
-`pip download` of a source archive asks the archive for its metadata, which runs its build script. The SHA-256 is checked
-before that, so what runs is exactly the archive that was looked at when the pin was written.
+`pip download` of a source archive asks the archive for its metadata, which runs its build script. The SHA-256 is
+checked before that, so what runs is exactly the archive that was looked at when the pin was written.
 """
 
 import subprocess
@@ -31,5 +31,7 @@ def fetch_sdist(requirement: str, sha256: str, into: Path, *, instead: str) -> P
     if done.returncode != 0 or len(archives) != 1:
         lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]
         reason = next((line for line in lines if line.startswith("ERROR")), lines[-1] if lines else "no message")
-        raise Refused(f"pip could not fetch {requirement} ({reason[:200]}): try again with network and pip, or {instead}")
+        raise Refused(
+            f"pip could not fetch {requirement} ({reason[:200]}): try again with network and pip, or {instead}"
+        )
     return archives[0]

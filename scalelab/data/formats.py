@@ -1,15 +1,17 @@
 """Reading the token files teams already have: raw or llm.c tokens, Megatron's .bin/.idx pair, plain text.
 
 Each reader takes a path and returns a 1-D memmap of unsigned integers, or raises `Refused` with what is wrong with the
-file. Nothing is read but headers. Signed files (Megatron writes int32) are viewed as unsigned of the same width: a
-negative id then is a huge one, and the check against the vocabulary finds it.
+file. Nothing is read but headers, and a text once. Signed files (Megatron writes int32) are viewed as unsigned of the
+same width: a negative id then is a huge one, and the check against the vocabulary finds it.
 """
 
+import os
 import struct
 from pathlib import Path
 
 import numpy as np
 
+from scalelab.data.cache import Facts, remembered
 from scalelab.errors import Refused
 
 RAW_DTYPES = ("uint8", "uint16", "uint32", "uint64", "int32", "int64")
@@ -57,15 +59,22 @@ def read_raw(path: Path, dtype: str) -> np.ndarray:
 
 
 def read_text(path: Path) -> np.ndarray:
-    """The bytes of a UTF-8 file. The whole file is decoded once to be sure of it; refuses where that fails."""
+    """The bytes of a UTF-8 file. The whole file is decoded once, to be sure; refuses where that fails."""
     _size_of(path)
+    remembered("is UTF-8", [path], lambda: _decode(path))
+    return _map(path, "uint8")
+
+
+def _decode(path: Path) -> Facts:
     with path.open(encoding="utf-8") as file:
         try:
             while file.read(1 << 22):
                 pass
         except UnicodeDecodeError as error:
-            raise Refused(f"{path} is not UTF-8 text ({error.reason}): try format=nanogpt for a file of tokens") from error
-    return _map(path, "uint8")
+            raise Refused(
+                f"{path} is not UTF-8 text ({error.reason}): try format=nanogpt for a file of tokens"
+            ) from error
+    return {}
 
 
 def read_megatron(path: Path) -> np.ndarray:
@@ -116,8 +125,8 @@ def _map(path: Path, dtype: str, offset: int = 0) -> np.ndarray:
 
 
 def _size_of(path: Path) -> int:
-    if not path.is_file():
-        raise Refused(f"no file {path}: accepted is the path of a readable file; try an absolute path")
+    if not path.is_file() or not os.access(path, os.R_OK):
+        raise Refused(f"no file {path} that can be read: accepted is the path of one; try an absolute path")
     size = path.stat().st_size
     if size == 0:
         raise Refused(f"{path} is empty: accepted is a file with tokens or text")

@@ -20,16 +20,15 @@ from scalelab.errors import Refused, unknown
 _log = logging.getLogger(__name__)
 
 FORMATS = ("auto", "nanogpt", "megatron", "text")
-_VAL_FRACTION = 0.05  # assumed: large enough that sampling noise stays below differences between runs
 
 
-def memmap(
+def read(
     *,
     path: str | os.PathLike[str],
     format: str = "auto",
     dtype: str | None = None,
     val_path: str | os.PathLike[str] | None = None,
-    val_fraction: float | None = None,
+    val_fraction: float = 0.05,  # assumed: large enough that sampling noise stays below differences between runs
     vocab: int | None = None,
     bytes_per_token: float | None = None,
 ) -> Corpus:
@@ -37,7 +36,7 @@ def memmap(
 
     `format`: "nanogpt" (bare tokens, or llm.c's header), "megatron" (.bin/.idx; either, or the prefix), "text" (UTF-8,
     as bytes), or "auto". `dtype`: of nanogpt files, default uint16. `val_path`: validation file of the same format;
-    without it the last `val_fraction` (default 0.05) of the file is held out. `vocab`: number of token ids, required
+    without it, and only then, the last `val_fraction` of the file is held out. `vocab`: number of token ids, required
     for token files (a scan cannot tell it: rare ids may not occur). `bytes_per_token`: mean, if known, for bits/byte.
     Raises `Refused` for a missing, empty, odd-sized or corrupt file, an id outside the vocabulary, and options that
     contradict each other.
@@ -53,7 +52,9 @@ def memmap(
             raise Refused(f"vocab={vocab}, bytes_per_token={bytes_per_token} for text: bytes have 256 and 1; leave out")
         vocab, bytes_per_token = 256, 1.0
     if vocab is None:
-        raise Refused(f"no vocab for {train_path}: accepted is the number of token ids; try vocab=50257 for GPT-2 tokens")
+        raise Refused(
+            f"no vocab for {train_path}: accepted is the number of token ids; try vocab=50257 for GPT-2 tokens"
+        )
     if vocab < 1:
         raise Refused(f"vocab={vocab}: accepted is a positive number of token ids")
     if bytes_per_token is not None and not (math.isfinite(bytes_per_token) and bytes_per_token > 0):
@@ -61,16 +62,16 @@ def memmap(
     tokens = _read(train_path, kind, dtype)
     files = [_data_file(train_path, kind)]
     if val_path is not None:
-        if val_fraction is not None:
-            raise Refused("both val_path and val_fraction given: accepted is one of them")
         files.append(_data_file(Path(val_path).expanduser(), kind))
         train, val = tokens, _read(Path(val_path).expanduser(), kind, dtype)
         if files[0].samefile(files[1]):
             raise Refused(f"val_path is the training file {files[0]}: leave val_path out, and its tail is held out")
         if val.dtype != train.dtype:
-            raise Refused(f"{files[0]} has {train.dtype} tokens and {files[1]} {val.dtype}: accepted is one dtype for both")
+            raise Refused(
+                f"{files[0]} has {train.dtype} tokens and {files[1]} {val.dtype}: accepted is one dtype for both"
+            )
     else:
-        train, val = _split(tokens, _VAL_FRACTION if val_fraction is None else val_fraction)
+        train, val = _split(tokens, val_fraction)
     corpus_sha256 = _checked(train, val, vocab, files)
     return Corpus(
         name="memmap",

@@ -1,11 +1,11 @@
 """A seeded permutation of 0..size-1 that is computed entry by entry, in constant memory.
 
-`permute` scrambles a number of `bits` bits, where 2**bits is the smallest power of two that holds `size` entries. Every
-step of the scramble can be undone modulo 2**bits (adding a key, multiplying by an odd key, x ^= x >> s), so the whole is
-a bijection of 0..2**bits-1. Entries that land at `size` or above are scrambled again until they land below it ("cycle
-walking", Black & Rogaway 2002, "Ciphers with arbitrary finite domains"): following the cycle of a bijection from inside
-a subset to its next visit of that subset is a bijection of the subset. As 2**bits < 2*size, that takes less than two
-scrambles an entry on average.
+`permute` scrambles numbers of `bits` bits, where 2**bits is the smallest power of two that holds `size` entries. Every
+step of the scramble can be undone modulo 2**bits (adding a key, multiplying by an odd key, x ^= x >> s), so the whole
+is a bijection of 0..2**bits-1. Entries that land at `size` or above are scrambled again until they land below it
+("cycle walking", Black & Rogaway 2002, "Ciphers with arbitrary finite domains"): following the cycle of a bijection
+from inside a subset to its next visit of that subset is a bijection of the subset. As 2**bits < 2*size, that takes less
+than two scrambles an entry on average.
 
 This is for shuffling data, not for cryptography.
 """
@@ -54,4 +54,4 @@ def _mix(x: np.ndarray) -> np.ndarray:
     x = x + np.uint64(_GOLDEN)
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return x ^ (x >> np.uint64(31))
+    return np.asarray(x ^ (x >> np.uint64(31)))

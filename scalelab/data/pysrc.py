@@ -24,7 +24,7 @@ _HELD_OUT = 13  # of 256 values of the first byte of a file's SHA-256: 5.1 % of 
 _HEADER_BYTES = 8  # the cached file: the length of train as a little-endian uint64, then train, then val
 
 
-def pysrc() -> Corpus:
+def read() -> Corpus:
     """The installation's Python sources as bytes (vocab 256); read once, then memmapped from the cache folder.
 
     Raises `Refused` when no source files are found, or when the cache folder cannot be written.
@@ -48,7 +48,7 @@ def pysrc() -> Corpus:
         vocab=256,
         bytes_per_token=1.0,
         sha256=str(facts["sha256"]),
-        provenance=f"Python sources of this installation ({versions}); PSF licence, and BSD-3-Clause and others for torch",
+        provenance=f"Python sources of this installation ({versions}); PSF licence; torch: BSD-3-Clause and others",
     )
 
 

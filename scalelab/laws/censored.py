@@ -13,7 +13,7 @@ import numpy as np
 from scipy.special import log_ndtr, ndtri_exp
 
 from scalelab.errors import Refused
-from scalelab.laws.table import Array
+from scalelab.laws.cells import Array
 
 SWEEPS = 60  # chains start at the maximum; intervals seldom carry most of the information
 ITERATIONS = 2000
@@ -79,7 +79,7 @@ def _middle(low_N: Array, high_N: Array, variance_N: Array) -> Array:
     sd_N = np.sqrt(variance_N)
     finite_low = np.where(np.isfinite(low_N), low_N, high_N - 2 * sd_N)
     finite_high = np.where(np.isfinite(high_N), high_N, low_N + 2 * sd_N)
-    return (finite_low + finite_high) / 2
+    return np.asarray((finite_low + finite_high) / 2, dtype=float)
 
 
 def _upright(low: Array, high: Array) -> tuple[Array, Array, Array]:

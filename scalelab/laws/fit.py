@@ -9,11 +9,11 @@ import numpy as np
 import pandas as pd
 
 from scalelab.errors import Refused, unknown
+from scalelab.laws.cells import SCALES, Group, groups
 from scalelab.laws.forms import LAWS
 from scalelab.laws.law import Evidence, Fit
 from scalelab.laws.noise import Noise
 from scalelab.laws.optimum import Optimum, optima
-from scalelab.laws.table import SCALES, Group, groups
 
 MIN_DRAWS = 100  # fewer leave a 95 % interval to two draws
 
@@ -23,8 +23,8 @@ class GroupLaws:
     """What one group of trials says: its settings, its optima, and the laws fitted to them.
 
     `key` is column → value of everything the group's runs share. `lr_fits` holds the laws of the optimal LR by name;
-    `not_fitted` says why the others are not there. `n_failed` runs were dropped as infrastructure failures, `n_repeated`
-    as repetitions of a row; `n_diverged` are used.
+    `not_fitted` says why the others are not there. `n_failed` runs were dropped as infrastructure failures,
+    `n_repeated` as repetitions of a row; `n_diverged` are used.
     """
 
     key: dict[str, str | float]
@@ -68,7 +68,7 @@ def fit(
     """Fit every registered law to every group of trials; the same table and seed give the same laws.
 
     Args:
-        table: one row a run; columns as in `scalelab.laws.table.COLUMNS`, of which lr (peak), loss_nats and one scale
+        table: one row a run; columns as in `scalelab.laws.cells.COLUMNS`, of which lr (peak), loss_nats and one scale
             are needed.
         seed: of the bootstrap.
         draws: bootstrap draws.
@@ -79,7 +79,7 @@ def fit(
         sources: where the trials came from.
 
     Raises:
-        Refused: on a table that `scalelab.laws.table.groups` refuses; where every run diverged; where no group has
+        Refused: on a table that `scalelab.laws.cells.groups` refuses; where every run diverged; where no group has
             more than one scale.
     """
     for name in scales:
@@ -144,67 +144,3 @@ def _json(template: Mapping[str, Any] | None) -> dict[str, Any] | None:
         return dict(json.loads(json.dumps(dict(template), allow_nan=False)))
     except (TypeError, ValueError) as error:
         raise Refused(f"template: accepted is what JSON can hold ({error}); pass plain numbers, text, lists") from error
-
-
-def tables(laws: Laws) -> dict[str, pd.DataFrame]:
-    """The laws as two tables for the console or a CSV: "optima" (a row a cell) and "exponents" (a row an estimate).
-
-    LRs are peak LRs, `*_octaves` and exponents' residuals are in log2 LR, losses in nats; z is (measured - theory)/sd.
-    """
-    optimum_rows, exponent_rows = [], []
-    for group in laws.groups:
-        for o in group.optima:
-            optimum_rows.append({**group.key, **o.scale, **_optimum_row(o)})
-        for name, fitted in [*group.lr_fits.items(), ("loss", group.loss_fit)]:
-            if fitted is not None:
-                exponent_rows += [{**group.key, "law": name, **row} for row in _exponent_rows(fitted, laws.theory)]
-    return {"optima": pd.DataFrame(optimum_rows), "exponents": pd.DataFrame(exponent_rows)}
-
-
-def _optimum_row(o: Optimum) -> dict[str, Any]:
-    return {
-        "status": o.status,
-        "lr": _exp2(o.log2_lr),
-        "lr_low": _exp2(o.low),
-        "lr_high": _exp2(o.high),
-        "log2_lr": o.log2_lr,
-        "sd_octaves": o.sd_octaves,
-        "loss_nats": o.loss_nats,
-        "curvature_below": o.curvature_below,
-        "curvature_above": o.curvature_above,
-        "lr_stable": _exp2(o.log2_lr_stable),
-        "noise_nats": o.noise.sd_nats,
-        "noise_source": o.noise.source,
-        "n_runs": o.n_runs,
-        "n_diverged": o.n_diverged,
-        "advice": o.advice,
-    }
-
-
-def _exponent_rows(fitted: Fit, theory: Mapping[str, float]) -> list[dict[str, Any]]:
-    rows = []
-    for name, estimate in fitted.estimates.items():
-        held = fitted.law.name != "constant" and name in fitted.reference and fitted.law.output == "lr"
-        against = theory.get(name, 0.0) if held and theory else None
-        rows.append(
-            {
-                "parameter": name,
-                "value": estimate.value,
-                "low": estimate.low,
-                "high": estimate.high,
-                "sd": estimate.sd,
-                "theory": against,
-                "z": None if against is None else estimate.z(against),
-                "theory_inside": None if against is None else estimate.contains(against),
-                "n": fitted.n,
-                "scatter": fitted.scatter,
-                "hold_out_octaves": None if fitted.hold_out is None else fitted.hold_out.error_octaves,
-                "hold_out_nats": None if fitted.hold_out is None else fitted.hold_out.excess_nats,
-                "status": fitted.status,
-            }
-        )
-    return rows
-
-
-def _exp2(log2_lr: float | None) -> float | None:
-    return None if log2_lr is None else 2.0**log2_lr

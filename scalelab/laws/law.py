@@ -1,8 +1,8 @@
 """A law, and a law fitted.
 
-A `Law` states what depends on what, in which units and who said so; it knows how to evaluate itself and how to be fitted
-to the optima of a group. A `Fit` is what came out: estimates with intervals, the domain they hold on, residuals, how the
-largest scale was predicted from the others, and a status whose text says what to try.
+A `Law` states what depends on what, in which units and who said so; it knows how to evaluate itself and how to be
+fitted to the optima of a group. A `Fit` is what came out: estimates with intervals, the domain they hold on, residuals,
+how the largest scale was predicted from the others, and a status whose text says what to try.
 """
 
 import math
@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from scalelab.errors import Refused, unknown
+from scalelab.laws.cells import Array
 from scalelab.laws.optimum import Optimum
-from scalelab.laws.table import Array
 
 STORED_DRAWS = 400  # kept in a fit for prediction intervals: the 2.5 % point then rests on ten draws
 
@@ -128,10 +128,10 @@ class Fit:
             raise Refused(f"{self.law.name} needs {', '.join(self.reference)}: {', '.join(missing)} not given")
         ratios = {name: math.log2(inputs[name] / at) for name, at in self.reference.items()}
         point = {name: np.array(estimate.value) for name, estimate in self.estimates.items()}
-        value = self.law.evaluate({**point, "scatter": np.array(0.0)}, ratios)
+        predicted = self.law.evaluate({**point, "scatter": np.array(0.0)}, ratios)
         drawn = self.law.evaluate({name: np.array(draw) for name, draw in self.draws.items()}, ratios)
         low, high = np.percentile(drawn, [2.5, 97.5])
-        return Prediction(value=float(value), low=float(low), high=float(high), outside=self._outside(inputs))
+        return Prediction(value=float(predicted), low=float(low), high=float(high), outside=self._outside(inputs))
 
     def _outside(self, inputs: Mapping[str, float]) -> dict[str, float]:
         beyond = {}

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 import numpy as np
 
 from scalelab.errors import Refused
+from scalelab.laws.cells import SCALES, Array
 from scalelab.laws.law import Evidence, Fit, Law, estimate, ranges, stored
-from scalelab.laws.table import SCALES, Array
 
 EXPONENTS_K = np.linspace(0.02, 2.0, 100)  # per factor of N; published loss exponents in N are 0.05 to 0.5
 
@@ -38,9 +38,7 @@ def _fit(evidence: Evidence) -> Fit:
     scatter = float(np.sqrt(max((residual_N**2).sum() / dof - (sd_N**2).mean(), 0))) if dof > 0 else 0.0
     normal_DN = evidence.rng.standard_normal((len(evidence.log2_lr_DC), len(cells)))
     drawn = solve(log2_ratio_N, loss_N + np.sqrt(sd_N**2 + scatter**2) * normal_DN)
-    form = (
-        f"{len(sizes)} sizes" if asymptote else f"{len(sizes)} sizes: E fixed at 0 (log-linear); four or more free it"
-    )
+    form = f"{len(sizes)} sizes" + ("" if asymptote else ": E fixed at 0 (log-linear); four or more free it")
     return Fit(
         law=LOSS,
         estimates={key: estimate(float(point[key][0]), drawn[key]) for key in point},

@@ -1,7 +1,7 @@
 """How much one run's loss varies, and how much of that reaches the optimum.
 
-The standard deviation comes from seed replicates pooled over the group (over the cell, where the cell alone has enough),
-else from the residuals of the valley fits, else it is assumed; the source is always named. A seed shares its
+The standard deviation comes from seed replicates pooled over the group (over the cell, where it alone has enough), else
+from the residuals of the valley fits, else it is assumed; the source is always named. A seed shares its
 initialisation and data order across LRs, so its errors are not independent: whole seeds are taken as the unit, as in a
 cluster bootstrap. With three seeds a literal resampling has ten outcomes and two thirds of the variance it should have;
 instead the seeds' joint effect on the optimum is measured in each cell and its ratio to what independent errors would
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from scalelab.laws.table import Array, Cell
+from scalelab.laws.cells import Array, Cell
 from scalelab.laws.valley import Valley, bottom_of
 
 CELL_DOF = 12  # enough replicates for a cell's own sd (known to about 20 %)
@@ -34,11 +34,12 @@ class Noise:
 
 def pooled_noise(valleys: Sequence[Valley], cells: Sequence[Cell], skewness: Array) -> Noise:
     losses = [v.loss_SL for v in valleys] or [np.where(cell.diverged_L, np.nan, cell.loss_SL) for cell in cells]
-    squares, dof = map(sum, zip(*map(_within_lr, losses), strict=True))
+    within = [_within_lr(loss_SL) for loss_SL in losses]
+    squares, dof = sum(part for part, _ in within), sum(count for _, count in within)
     if dof >= SEED_DOF:
-        return Noise(sd_nats=float(np.sqrt(squares / dof)), source="seed replicates", dof=int(dof))
+        return Noise(sd_nats=float(np.sqrt(squares / dof)), source="seed replicates", dof=dof)
     squares = 0.0
-    dof = -1  # the shared skewness
+    dof = -1 if any(len(valley.u_L) >= 5 for valley in valleys) else 0  # the shared skewness
     for valley in valleys:
         bend_L = valley.u_L**2 + skewness[0] * valley.u_L**3
         basis_LK = np.stack([np.ones_like(bend_L), valley.u_L, bend_L], axis=-1)
@@ -55,7 +56,7 @@ def own_noise(valley: Valley, pooled: Noise) -> Noise:
     squares, dof = _within_lr(valley.loss_SL)
     if dof < CELL_DOF:
         return pooled
-    return Noise(sd_nats=float(np.sqrt(squares / dof)), source="seed replicates", dof=int(dof))
+    return Noise(sd_nats=float(np.sqrt(squares / dof)), source="seed replicates", dof=dof)
 
 
 def _within_lr(loss_SL: Array) -> tuple[float, int]:
@@ -81,7 +82,8 @@ def seed_ratio(valleys: Sequence[Valley], pooled: Noise, skewness: Array) -> tup
     """
     if pooled.source != "seed replicates" or pooled.sd_nats == 0:
         return 1.0, pooled.dof
-    ratio, dof = 0.0, 0
+    ratio = 0.0
+    dof = 0
     for valley in valleys:
         seeds = int(np.isfinite(valley.loss_SL).any(axis=1).sum())
         if seeds < 3:

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from scalelab.errors import Refused
+from scalelab.laws.cells import Array, Cell
 from scalelab.laws.noise import Noise, own_noise, pooled_noise, seed_ratio
-from scalelab.laws.table import Array, Cell
-from scalelab.laws.valley import Valley, bottom_of, narrowed, profile, shared_skewness, window
+from scalelab.laws.valley import CLIFF_NATS, Valley, bottom_of, narrowed, profile, shared_skewness, window
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,13 +65,7 @@ def optima(cells: Sequence[Cell], *, draws: int, rng: np.random.Generator) -> tu
     Returns:
         The optima in the order of `cells`; the group's `Noise`; log2 optimal LR of shape (draws, cells), NaN in the
         columns of cells without a fitted valley.
-
-    Raises:
-        Refused: where every run of every cell diverged.
     """
-    if all(np.isnan(cell.loss_SL).all() for cell in cells):
-        lowest = min(cell.log2_lr_L[0] for cell in cells)
-        raise Refused(f"every run diverged, down to LR {_lr(lowest)}: try lower LRs, from {_lr(lowest - 3)} up")
     windows = [window(cell) for cell in cells]
     skewness = shared_skewness([v for v in windows if v is not None], None)
     valleys = [None if v is None else narrowed(v, float(skewness[0])) for v in windows]
@@ -90,12 +84,15 @@ def optima(cells: Sequence[Cell], *, draws: int, rng: np.random.Generator) -> tu
     log2_lr_DC = np.full((draws, len(cells)), np.nan)
     found: list[Optimum] = []
     column = 0
-    for c, (cell, valley) in enumerate(zip(cells, valleys, strict=True)):
-        if valley is None:
+    for c, cell in enumerate(cells):
+        if (bracketing := valleys[c]) is None:
             found.append(_bounded(cell, noise))
             continue
-        log2_lr_DC[:, c] = valley.centre + bottom_of(valley, drawn[column], skewness_D)[0]
-        found.append(_interior(cell, valley, float(skewness[0]), log2_lr_DC[:, c], noises[column]))
+        u_D = bottom_of(bracketing, drawn[column], skewness_D)[0]
+        u = bottom_of(bracketing, bracketing.loss_L[None], skewness)[0]
+        # Noise on top of noise pulls the ratio c3/c2 to 0 and every draw with it; the spread is kept, the shift is not.
+        log2_lr_DC[:, c] = bracketing.centre + u + u_D - np.median(u_D)
+        found.append(_interior(cell, bracketing, float(skewness[0]), log2_lr_DC[:, c], noises[column]))
         column += 1
     return found, noise, log2_lr_DC
 
@@ -174,9 +171,13 @@ def _bounded(cell: Cell, noise: Noise) -> Optimum:
         else:
             assert low is not None and high is not None
             status = "BRACKETED"
-            above = "diverges" if not finite[best + 1] else "is a cliff"
+            why = (
+                f"{_lr(high)} diverges"
+                if not finite[best + 1]
+                else f"a neighbour is {CLIFF_NATS} nats or more above it"
+            )
             advice = (
-                f"the best LR is {_lr(x_L[best])} and {_lr(high)} {above}: the optimum is between {_lr(low)} and that; "
+                f"the best LR is {_lr(x_L[best])} and {why}: the optimum is between {_lr(low)} and {_lr(high)}; "
                 f"add {_lr((x_L[best] + high) / 2)} and {_lr((x_L[best] + low) / 2)}"
             )
     return Optimum(

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from scalelab.laws.table import Array, Cell
+from scalelab.laws.cells import Array, Cell
 
 WINDOW_OCTAVES = 2.0  # assumed: how far from the best LR a cubic still describes the valley
 CLIFF_NATS = 0.5  # assumed: a run this much above the best tells where the cliff is, not where the valley bottoms out
@@ -35,7 +35,7 @@ class Valley:
     @property
     def weight_L(self) -> Array:
         rise_L = self.loss_L - self.loss_L.min()
-        return self.runs_L / (1 + (rise_L / RISE_NATS) ** 2)
+        return np.asarray(self.runs_L / (1 + (rise_L / RISE_NATS) ** 2))
 
 
 def profile(cell: Cell) -> tuple[Array, Array]:
@@ -48,7 +48,7 @@ def profile(cell: Cell) -> tuple[Array, Array]:
 
 def window(cell: Cell) -> Valley | None:
     """The contiguous LRs around the best one that the local fit may use; None unless both neighbours are among them."""
-    loss_L, runs_L = profile(cell)
+    loss_L, _ = profile(cell)
     if not np.isfinite(loss_L).any():
         return None
     best = int(np.nanargmin(loss_L))
@@ -86,7 +86,7 @@ def _cut(cell: Cell, first: int, last: int, best: int, *, centre: float) -> Vall
 
 
 def narrowed(valley: Valley, skewness: float) -> Valley:
-    """The valley itself, or its three lowest LRs where the wider fit puts the bottom beyond the best LR's neighbours."""
+    """The valley, or the best LR and its neighbours alone where the wider fit puts the bottom beyond them."""
     u, _, c2 = bottom_of(valley, valley.loss_L[None], np.array([skewness]))
     low, high = (bound - valley.centre for bound in valley.neighbours)
     if low < u[0] < high and c2[0] > 0:
@@ -99,8 +99,8 @@ def narrowed(valley: Valley, skewness: float) -> Valley:
 def shared_skewness(valleys: Sequence[Valley], drawn: Sequence[Array] | None) -> Array:
     """The group's g in 1/octaves, for the data (`drawn` None; shape (1,)) or for each draw (shape (draws,)).
 
-    Free cubics are fitted where there are five points or more, and c3 is regressed on c2 over those cells, each weighted
-    by how well its window determines c3. |g| is kept below where the cubic would bend over inside the window.
+    Free cubics are fitted where there are five points or more, and c3 is regressed on c2 over those cells, each
+    weighted by how well its window determines c3. |g| is kept below where the cubic would bend over inside the window.
     """
     wide = [c for c, valley in enumerate(valleys) if len(valley.u_L) >= 5]
     n_draws = 1 if drawn is None else (len(drawn[0]) if drawn else 1)
@@ -122,7 +122,7 @@ def shared_skewness(valleys: Sequence[Valley], drawn: Sequence[Array] | None) ->
 
 
 def bottom_of(valley: Valley, loss_DL: Array, skewness_D: Array) -> tuple[Array, Array, Array]:
-    """Position u of the minimum within the window, loss there, and c2, for each row of losses; each of shape (draws,)."""
+    """Position u of the minimum within the window, loss there, and c2, for each row of losses."""
     u_L, weight_L = valley.u_L, valley.weight_L
     bend_DL = u_L**2 + skewness_D[:, None] * u_L**3
     basis_DLK = np.stack([np.ones_like(bend_DL), np.broadcast_to(u_L, bend_DL.shape), bend_DL], axis=-1)

@@ -71,7 +71,9 @@ def groups(table: pd.DataFrame, *, scales: Sequence[str]) -> list[Group]:
     for key, rows in trials.groupby(settings, sort=True):
         tried = rows[rows["outcome"] != "FAILED"]
         kept = tried.drop_duplicates([*present, "lr", "seed"])
-        cells = [_cell(dict(zip(present, at, strict=True)), runs) for at, runs in kept.groupby(present, sort=True)]
+        cells = [
+            _cell({name: float(runs[name].iloc[0]) for name in present}, runs) for _, runs in kept.groupby(present)
+        ]
         found.append(
             Group(
                 key={name: _plain(value) for name, value in zip(settings, key, strict=True)},

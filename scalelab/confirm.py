@@ -1,0 +1,134 @@
+"""The proof of a recipe: its regret, measured at the target, and what finding it cost."""
+
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from scalelab.errors import Refused
+from scalelab.readers import Runs
+from scalelab.recipe import Recipe
+from scalelab.spec import as_plain
+from scalelab.trials import write_atomically
+
+SAME_LR = 1e-3  # relative: a run counts as the recipe's when its lr agrees this well
+
+
+@dataclass(frozen=True, kw_only=True)
+class LrResult:
+    """Runs at one LR of the target: mean loss in nats, its standard deviation over seeds, seeds, how many diverged."""
+
+    lr: float
+    loss_nats: float | None
+    sd_nats: float | None
+    seeds: int
+    diverged: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Confirmation:
+    """A recipe's regret at its target.
+
+    `regret_nats` is the mean loss at the recipe's LR minus that at the best LR tried, over the seeds both have; 0 where
+    the recipe's is the best tried. `se_nats` is its standard error over paired seeds (a seed shares initialisation and
+    data order), None with fewer than two. The best is picked from `results`, so noise makes it look better than it is:
+    the regret errs upwards. `replaced_flops` is the proxies' LR grid with their seeds at the target's cost a run.
+    """
+
+    recipe_lr: float
+    best_lr: float
+    regret_nats: float
+    se_nats: float | None
+    regret_percent: float
+    seed_sd_nats: float | None
+    results: tuple[LrResult, ...]
+    tuning_flops: float | None
+    replaced_flops: float | None
+
+    @property
+    def compute_share(self) -> float | None:
+        """Compute spent on tuning as a share of the same sweep at the target."""
+        if self.tuning_flops is None or not self.replaced_flops:
+            return None
+        return self.tuning_flops / self.replaced_flops
+
+
+def confirm(recipe: Recipe, runs: Runs, *, proxies: Runs | None = None) -> Confirmation:
+    """Compare the runs at a recipe's target.
+
+    Args:
+        recipe: what was recommended.
+        runs: runs at the target, at the recipe's LR and at others; other runs in the same folders are left out.
+        proxies: the sweep behind the recipe, for its compute.
+
+    Raises:
+        Refused: where there is no run at the recipe's setting, none at another LR, or all of the recipe's diverged.
+    """
+    table = runs.table
+    at_target = table[
+        (table["parametrization"] == recipe.parametrization)
+        & (table["optimizer"] == recipe.optimizer)
+        & (table["width"] == recipe.target["width"])
+        & (table["depth"] == recipe.target["depth"])
+        & (table["tokens"] == recipe.target["tokens"])
+        & (table["outcome"] != "FAILED")
+    ]
+    if at_target.empty:
+        raise Refused(
+            f"no run at the recipe's target (width {recipe.target['width']}, depth {recipe.target['depth']},"
+            f" {recipe.target['tokens']:,} tokens): `scalelab train -m --recipe … lr_factor=0.5,1,2`"
+        )
+    losses = at_target.pivot_table(index="lr", columns="seed", values="loss_nats", dropna=False)
+    lrs = losses.index.to_numpy()
+    mine = lrs[np.argmin(np.abs(np.log(lrs / recipe.lr.value)))]
+    if abs(mine / recipe.lr.value - 1) > SAME_LR:
+        raise Refused(f"no run at the recipe's lr {recipe.lr.value:.6g} (nearest {mine:.6g}): run lr_factor=1 too")
+    if len(lrs) < 2:
+        raise Refused("only the recipe's own lr was run: a regret needs others, `lr_factor=0.5,1,2`")
+    # A seed that diverged at an LR counts against that LR: its mean is infinite.
+    means = losses.mean(axis=1).where(losses.notna().all(axis=1), math.inf)
+    if not math.isfinite(means[mine]):
+        raise Refused(f"the recipe's lr {mine:.6g} diverged at the target: the regret is unbounded, see its trial.json")
+    best = float(means.idxmin())
+    paired = (losses.loc[mine] - losses.loc[best]).dropna().to_numpy()
+    spread = losses.std(axis=1, ddof=1).dropna()
+    return Confirmation(
+        recipe_lr=float(mine),
+        best_lr=best,
+        regret_nats=float(paired.mean()),
+        se_nats=float(paired.std(ddof=1) / math.sqrt(len(paired))) if len(paired) > 1 and best != mine else None,
+        regret_percent=100 * float(paired.mean()) / float(means[best]),
+        seed_sd_nats=float(np.sqrt(np.square(spread).mean())) if len(spread) else None,
+        results=tuple(_result(float(lr), at_target[at_target["lr"] == lr]) for lr in lrs),
+        **_compute(recipe, proxies),
+    )
+
+
+def _result(lr: float, rows: pd.DataFrame) -> LrResult:
+    losses = rows["loss_nats"].dropna()
+    return LrResult(
+        lr=lr,
+        loss_nats=float(losses.mean()) if len(losses) else None,
+        sd_nats=float(losses.std(ddof=1)) if len(losses) > 1 else None,
+        seeds=len(rows),
+        diverged=int((rows["outcome"] == "DIVERGED").sum()),
+    )
+
+
+def _compute(recipe: Recipe, proxies: Runs | None) -> dict[str, float | None]:
+    if proxies is None:
+        return {"tuning_flops": None, "replaced_flops": None}
+    swept = proxies.table[proxies.table["parametrization"] == recipe.parametrization]
+    if swept.empty:
+        raise Refused(f"--proxies hold no {recipe.parametrization!r} run")
+    runs = swept["lr"].nunique() * swept["seed"].nunique()
+    return {"tuning_flops": float(swept["cost_flops"].sum()), "replaced_flops": runs * recipe.cost_flops}
+
+
+def write(confirmation: Confirmation, folder: Path) -> None:
+    """Write confirmation.json, atomically."""
+    plain = as_plain(confirmation) | {"compute_share": confirmation.compute_share}
+    write_atomically(folder / "confirmation.json", json.dumps(plain, indent=1) + "\n")

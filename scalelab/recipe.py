@@ -1,0 +1,120 @@
+"""The recipe: what is handed over. Every resolved value with its interval, and the evidence it rests on."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from scalelab import __version__
+from scalelab.errors import Refused
+from scalelab.resolve import Group
+from scalelab.spec import as_plain
+from scalelab.trials import write_atomically
+
+RECIPE_VERSION = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class LrChoice:
+    """One way to the base learning rate at the target: value with 95 % interval, where it comes from, what it rests on.
+
+    `kind` is "theory" (the table carries it: the optimum is the same at every scale, pooled over the proxies) or
+    "measured" (the fitted law, extrapolated).
+    """
+
+    kind: str
+    value: float
+    low: float
+    high: float
+    law: str
+    rests_on: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class GroupRecipe:
+    """The values of the parameters that match `patterns` (shell wildcards on parameter names), at the target.
+
+    `lr` is the peak with its interval `lr_low`..`lr_high`; `weight_decay` is torch's (a step decays by lr·weight_decay);
+    `eps` None where the optimizer has none; `init_std` 0 means zeros (gains: ones); `multiplier` is on the forward pass.
+    """
+
+    role: str
+    patterns: tuple[str, ...]
+    init_std: float
+    multiplier: float
+    lr: float
+    lr_low: float
+    lr_high: float
+    weight_decay: float
+    eps: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """A run at the target, resolved.
+
+    `lr` is the chosen base learning rate; `choices` are all of them. `expected_regret_nats` is the expected excess loss
+    of the chosen setting from its interval and the valley of the largest proxy (None where no valley was fitted);
+    `regret_factor_2_nats` what half and double the chosen value would add there. `overrides` reproduce the run with
+    `scalelab train --recipe`.
+    """
+
+    parametrization: str
+    optimizer: str
+    target: Mapping[str, int]
+    base: Mapping[str, int]
+    params: Mapping[str, int]
+    cost_flops: float
+    lr: LrChoice
+    why: str
+    choices: tuple[LrChoice, ...]
+    expected_regret_nats: float | None
+    regret_factor_2_nats: tuple[float, float] | None
+    run: Mapping[str, Any]
+    sites: Mapping[str, float]
+    groups: tuple[GroupRecipe, ...]
+    evidence: Mapping[str, Any]
+    warnings: tuple[str, ...]
+    overrides: tuple[str, ...]
+
+
+def patterns(group: Group) -> tuple[str, ...]:
+    """The names of a group with block numbers as a wildcard, each once, in forward order."""
+    return tuple(dict.fromkeys(re.sub(r"^blocks\.\d+\.", "blocks.*.", name) for name in group.names))
+
+
+def write_recipe(recipe: Recipe, path: Path) -> None:
+    """Write recipe.yaml, atomically."""
+    plain = {"kind": "scalelab recipe", "version": RECIPE_VERSION, "scalelab": __version__, **as_plain(recipe)}
+    write_atomically(path, yaml.safe_dump(plain, sort_keys=False, width=120, allow_unicode=True))
+
+
+def read_recipe(path: Path) -> Recipe:
+    """Read recipe.yaml; `Refused` where it is missing, corrupt or something else."""
+    try:
+        plain = yaml.safe_load(path.read_text())
+    except FileNotFoundError:
+        raise Refused(f"{path} does not exist: `scalelab recommend` writes a recipe.yaml") from None
+    except (yaml.YAMLError, UnicodeDecodeError, IsADirectoryError) as error:
+        raise Refused(f"{path} is not a recipe: {str(error).splitlines()[0]}") from None
+    if not isinstance(plain, dict) or plain.get("kind") != "scalelab recipe" or plain.get("version") != RECIPE_VERSION:
+        raise Refused(f"{path} is not a scalelab recipe of version {RECIPE_VERSION}")
+    missing = [field.name for field in fields(Recipe) if field.name not in plain]
+    if missing:
+        raise Refused(f"{path} lacks {', '.join(missing)}: write it again with `scalelab recommend`")
+    values = {field.name: plain[field.name] for field in fields(Recipe)}
+    regret = values["regret_factor_2_nats"]
+    return Recipe(
+        **{
+            **values,
+            "lr": LrChoice(**values["lr"]),
+            "choices": tuple(LrChoice(**choice) for choice in values["choices"]),
+            "groups": tuple(GroupRecipe(**{**g, "patterns": tuple(g["patterns"])}) for g in values["groups"]),
+            "regret_factor_2_nats": None if regret is None else (regret[0], regret[1]),
+            "warnings": tuple(values["warnings"]),
+            "overrides": tuple(values["overrides"]),
+        }
+    )

@@ -1,0 +1,307 @@
+"""Laws, a table and a target → a recipe.
+
+The tuned number is the base learning rate; the table carries it to every tensor. A parametrization that transfers says
+that its optimum does not move with scale, the sweep says how it did move. Where the measured exponents cannot tell the
+two apart (theory lies in their 95 % interval), the pooled optimum is taken: extrapolating a slope that is noise costs
+more than it can give. Where they can, the measurement wins, and the recipe says so. Both are always reported.
+"""
+
+import math
+from collections.abc import Iterable, Mapping
+from fractions import Fraction
+from typing import Any
+
+from scalelab.config import FFN_MULTIPLE, overrides_of
+from scalelab.errors import Refused, unknown
+from scalelab.laws import Fit, GroupLaws, Laws, Optimum
+from scalelab.recipe import GroupRecipe, LrChoice, Recipe, patterns
+from scalelab.resolve import groups, multipliers, settings
+from scalelab.shape import Shape, count_params
+from scalelab.spec import RunSpec, from_plain
+
+TARGET_KEYS = ("width", "depth", "tokens", "batch_tokens", "heads", "head_dim", "kv_heads", "ffn")
+THEORY = {"width": 0.0, "depth": 0.0}  # what every transferring table claims of the base learning rate
+FAR_DECADES = 1.0  # extrapolation over more than a factor of ten in an input is warned of in stronger words
+
+
+def parse_target(given: Iterable[str]) -> dict[str, int]:
+    """`["width=512 depth=4", "tokens=1e6"]` as integers; `Refused` on an unknown key or what is no positive integer."""
+    found: dict[str, int] = {}
+    for item in " ".join(given).replace(",", " ").split():
+        name, equals, text = item.partition("=")
+        if not equals:
+            raise Refused(f"--target {item!r}: accepted is NAME=NUMBER, with {', '.join(TARGET_KEYS)}")
+        if name not in TARGET_KEYS:
+            raise unknown("target", name, TARGET_KEYS)
+        try:
+            exact = Fraction(text.replace("_", ""))
+        except (ValueError, ZeroDivisionError):
+            raise Refused(f"--target {name}={text}: accepted is a positive whole number") from None
+        if exact.denominator != 1 or exact < 1:
+            raise Refused(f"--target {name}={text}: accepted is a positive whole number")
+        found[name] = int(exact)
+    if "width" not in found:
+        raise Refused("--target has no width: give width=… and, where they differ from the proxies', depth=… tokens=…")
+    return found
+
+
+def recommend(laws: Laws, target: Mapping[str, int], *, parametrization: str | None = None) -> Recipe:
+    """The recipe for a target.
+
+    Args:
+        laws: what `scalelab fit` made of run folders (files carry no full specification).
+        target: width, and what else differs from the largest proxy: depth, tokens, batch_tokens, heads, ffn, …
+        parametrization: whose recipe, where the laws hold several.
+
+    Raises:
+        Refused: where the laws carry no specification, the choice is ambiguous, or the target is no larger than the
+            proxies.
+    """
+    group = _chosen(laws, parametrization)
+    proxy = _largest(laws, group)
+    spec = _target_spec(proxy, target)
+    _refuse_smaller(group, spec, proxy)
+    inputs = {
+        "width": float(spec.shape.width),
+        "depth": float(spec.shape.depth),
+        "params_non_embedding": float(count_params(spec.shape, spec.architecture).non_embedding),
+        "tokens": float(spec.horizon.tokens),
+    }
+    choices = {name: _choice(name, fit, inputs) for name, fit in group.lr_fits.items()}
+    chosen, why = _decide(group, choices)
+    resolved = from_plain({**_plain(spec), "hparams": {**_plain(spec)["hparams"], "lr": chosen.value}})
+    regret, factor_2 = _regret(group, chosen)
+    return Recipe(
+        parametrization=resolved.parametrization,
+        optimizer=resolved.optimizer,
+        target={**resolved.shape.as_dict(), "tokens": resolved.horizon.tokens,
+                "batch_tokens": resolved.horizon.batch_tokens, "steps": resolved.horizon.steps},
+        base=resolved.base.as_dict(),
+        params={kind: getattr(count_params(resolved.shape, resolved.architecture), kind)
+                for kind in ("non_embedding", "total")},
+        cost_flops=float(resolved.cost_flops),
+        lr=chosen,
+        why=why,
+        choices=tuple(choices.values()),
+        expected_regret_nats=regret,
+        regret_factor_2_nats=factor_2,
+        run={**_plain(resolved)["horizon"], **{k: v for k, v in _plain(resolved)["hparams"].items() if k != "lr"}},
+        sites={"softmax_scale": multipliers(resolved).attention, "residual_branch": multipliers(resolved).residual,
+               "embedding": resolved.hparams.embedding_multiplier},
+        groups=tuple(
+            GroupRecipe(
+                role=str(g.role), patterns=patterns(g), init_std=g.init_std, multiplier=g.multiplier, lr=g.lr,
+                lr_low=g.lr * chosen.low / chosen.value, lr_high=g.lr * chosen.high / chosen.value,
+                weight_decay=g.weight_decay, eps=g.eps,
+            )
+            for g in groups(settings(resolved))
+        ),
+        evidence=_evidence(laws, group),
+        warnings=tuple(_warnings(group, chosen, choices, inputs, spec, proxy)),
+        overrides=tuple(overrides_of(resolved)),
+    )  # fmt: skip
+
+
+def _plain(spec: RunSpec) -> dict[str, Any]:
+    from scalelab.spec import as_plain
+
+    plain: dict[str, Any] = as_plain(spec)
+    return plain
+
+
+def _chosen(laws: Laws, parametrization: str | None) -> GroupLaws:
+    names = sorted({str(group.key.get("parametrization")) for group in laws.groups})
+    wanted = parametrization or (names[0] if len(names) == 1 else None)
+    if wanted is None:
+        raise Refused(f"these laws hold several parametrizations: choose one with -p, of {', '.join(names)}")
+    found = [group for group in laws.groups if group.key.get("parametrization") == wanted]
+    if not found:
+        raise unknown("parametrization in these laws", wanted, names)
+    fitted = [group for group in found if group.lr_fits]
+    if not fitted:
+        reasons = "; ".join(sorted({reason for group in found for reason in group.not_fitted.values()}))
+        raise Refused(f"no learning rate law was fitted for {wanted!r}: {reasons}")
+    if len(fitted) > 1:
+        keys = [{k: v for k, v in group.key.items() if k != "parametrization"} for group in fitted]
+        raise Refused(f"{wanted!r} was fitted in {len(fitted)} settings ({keys}): fit one of them apart")
+    return fitted[0]
+
+
+def _largest(laws: Laws, group: GroupLaws) -> RunSpec:
+    key = f"{group.key.get('parametrization')}/{group.key.get('optimizer')}"
+    if not laws.template or key not in laws.template:
+        raise Refused(
+            "these laws were fitted to a file, which does not say what was trained: a recipe needs run folders"
+            " (`scalelab train`, then `scalelab fit FOLDER`)"
+        )
+    return from_plain(laws.template[key])
+
+
+def _target_spec(proxy: RunSpec, target: Mapping[str, int]) -> RunSpec:
+    """The proxy's family at the target: head dimension, MLP ratio and query groups as in the proxies."""
+    shape, width = proxy.shape, target["width"]
+    if "heads" in target:
+        heads = target["heads"]
+    elif "head_dim" in target or proxy.shape.head_dim == proxy.base.head_dim:
+        head_dim = target.get("head_dim", shape.head_dim)
+        if width % head_dim:
+            near = round(width / head_dim) * head_dim or head_dim
+            raise Refused(f"width={width} is not whole heads of head_dim={head_dim}: try width={near}")
+        heads = width // head_dim
+    else:
+        heads = shape.heads
+    kv_heads = target.get("kv_heads", heads * shape.kv_heads // shape.heads)
+    horizon = _plain(proxy)["horizon"]
+    horizon |= {name: target[name] for name in ("tokens", "batch_tokens") if name in target}
+    new = Shape(
+        vocab=shape.vocab,
+        context=shape.context,
+        width=width,
+        depth=target.get("depth", shape.depth),
+        heads=heads,
+        kv_heads=max(1, kv_heads),
+        ffn=target.get("ffn", _ffn(proxy, width)),
+    )
+    return from_plain({**_plain(proxy), "shape": new.as_dict(), "horizon": horizon, "seed": 0})
+
+
+def _ffn(proxy: RunSpec, width: int) -> int:
+    """The MLP's hidden size at another width: by the simplest ratio that explains proxy and base, rounding included."""
+
+    def rounded(ratio: Fraction, at: int) -> int:
+        return max(1, round(ratio * at / FFN_MULTIPLE)) * FFN_MULTIPLE
+
+    sizes = [(shape.width, shape.ffn) for shape in (proxy.shape, proxy.base)]
+    exact = Fraction(proxy.shape.ffn, proxy.shape.width)
+    for denominator in range(1, 9):
+        ratio = exact.limit_denominator(denominator)
+        if all(rounded(ratio, at) == ffn for at, ffn in sizes):
+            return rounded(ratio, width)
+    return rounded(exact, width)
+
+
+def _refuse_smaller(group: GroupLaws, spec: RunSpec, proxy: RunSpec) -> None:
+    size, largest = (count_params(s.shape, s.architecture).non_embedding for s in (spec, proxy))
+    if size < largest:
+        raise Refused(
+            f"the target has {size:,} non-embedding parameters, fewer than the largest proxy's {largest:,}"
+            f" (width {proxy.shape.width}, depth {proxy.shape.depth}): nothing to project, read its optimum from the laws"
+        )
+    low = min(optimum.scale.get("tokens", math.inf) for optimum in group.optima)
+    if spec.horizon.tokens < low < math.inf:
+        raise Refused(f"the target trains on {spec.horizon.tokens:,} tokens, fewer than every proxy ({low:,.0f})")
+
+
+def _choice(name: str, fit: Fit, inputs: Mapping[str, float]) -> LrChoice:
+    prediction = fit.predict(**{scale: value for scale, value in inputs.items() if scale in fit.domain})
+    scales = ", ".join(fit.reference) or "nothing"
+    return LrChoice(
+        kind="theory" if name == "constant" else "measured",
+        value=prediction.value,
+        low=prediction.low,
+        high=prediction.high,
+        law=fit.law.form,
+        rests_on=f"{fit.n} scales, in {scales}; {fit.status}",
+    )
+
+
+def _decide(group: GroupLaws, choices: Mapping[str, LrChoice]) -> tuple[LrChoice, str]:
+    """The choice between theory and measurement, and the reason in words."""
+    if "constant" not in choices:
+        name = next(iter(choices))
+        return choices[name], f"only the law in {', '.join(group.lr_fits[name].reference)} could be fitted"
+    if "power" not in choices:
+        return choices["constant"], "no exponent could be measured, so the optimum is taken as constant, unverified"
+    measured = group.lr_fits["power"]
+    if "tokens" in measured.reference:
+        return choices["power"], "tokens varied, and no table here says how the optimum moves with them"
+    told = {name: measured.estimates[name] for name in THEORY if name in measured.estimates}
+    against = [name for name, estimate in told.items() if not estimate.contains(THEORY[name])]
+    words = "; ".join(
+        f"{name}: theory {THEORY[name]:g}, the sweep {e.value:+.2f} [{e.low:+.2f}, {e.high:+.2f}]" for name, e in told.items()
+    )
+    if against:
+        return choices["power"], f"the sweep contradicts a constant optimum in {', '.join(against)} ({words})"
+    return choices["constant"], f"the sweep agrees with theory, a constant optimum ({words})"
+
+
+def _valleys(group: GroupLaws) -> list[Optimum]:
+    """Optima with a fitted valley, the largest scale last."""
+    fitted = [optimum for optimum in group.optima if optimum.curvature_below is not None and optimum.log2_lr is not None]
+    return sorted(fitted, key=lambda optimum: tuple(optimum.scale.get(name, 0.0) for name in ("params_non_embedding", "tokens")))
+
+
+def _regret(group: GroupLaws, chosen: LrChoice) -> tuple[float | None, tuple[float, float] | None]:
+    """Expected excess loss of the choice, and of half and double it, by the largest proxy's valley; nats.
+
+    The optimum is taken as normal in log2 LR with the interval's width: half of E[x²] falls to either side.
+    """
+    valleys = _valleys(group)
+    if not valleys:
+        return None, None
+    below, above = valleys[-1].curvature_below, valleys[-1].curvature_above
+    assert below is not None
+    assert above is not None
+    variance = (math.log2(chosen.high / chosen.low) / (2 * 1.96)) ** 2
+    expected = 0.5 * (below + above) * variance
+    return expected, (expected + below, expected + above)
+
+
+def _evidence(laws: Laws, group: GroupLaws) -> dict[str, Any]:
+    return {
+        "sources": list(laws.sources),
+        "settings": dict(group.key),
+        "runs": group.n_runs,
+        "diverged": group.n_diverged,
+        "noise_nats": group.noise.sd_nats,
+        "noise_from": group.noise.source,
+        "optima": [
+            {**optimum.scale, "status": optimum.status,
+             **{name: None if at is None else float(f"{2**at:.5g}")
+                for name, at in (("lr", optimum.log2_lr), ("lr_low", optimum.low), ("lr_high", optimum.high))}}
+            for optimum in group.optima
+        ],
+        "exponents": {
+            law: {name: {"value": e.value, "low": e.low, "high": e.high} for name, e in fit.estimates.items()
+                  if name in fit.reference}
+            for law, fit in group.lr_fits.items() if law != "constant"
+        },
+        "hold_out": {
+            law: {"error_octaves": fit.hold_out.error_octaves, "excess_nats": fit.hold_out.excess_nats}
+            for law, fit in group.lr_fits.items() if fit.hold_out is not None
+        },
+    }  # fmt: skip
+
+
+def _warnings(
+    group: GroupLaws,
+    chosen: LrChoice,
+    choices: Mapping[str, LrChoice],
+    inputs: Mapping[str, float],
+    spec: RunSpec,
+    proxy: RunSpec,
+) -> Iterable[str]:
+    domain = next(iter(group.lr_fits.values())).domain
+    for name, (low, high) in domain.items():
+        decades = math.log10(inputs[name] / high) if inputs[name] > high else 0.0
+        if decades <= 0 or name == "params_non_embedding":
+            continue
+        if low == high and name != "width":
+            yield f"{name} {inputs[name]:g} is ×{inputs[name] / high:.3g} beyond the proxies', which all had {high:g}: no law in {name}"
+        else:
+            far = " (more than a decade: confirm at a size between)" if decades > FAR_DECADES else ""
+            yield f"{name} {inputs[name]:g} is ×{inputs[name] / high:.3g} beyond the largest proxy's {high:g}{far}"
+    if spec.horizon.batch_tokens != proxy.horizon.batch_tokens:
+        yield (
+            f"batch_tokens {spec.horizon.batch_tokens:,} differs from the proxies' {proxy.horizon.batch_tokens:,}:"
+            " the learning rate is not corrected for it"
+        )
+    edges = [optimum for optimum in group.optima if optimum.status not in ("INTERIOR", "BRACKETED")]
+    if edges:
+        yield f"{len(edges)} of {len(group.optima)} scales have no interior optimum: {edges[0].advice}"
+    if len(group.optima) < 4:
+        yield f"{len(group.optima)} scales only: the intervals rest on the noise model; a fourth would test the law"
+    for choice in choices.values():
+        ratio = choice.value / chosen.value
+        if choice is not chosen and not (choice.low <= chosen.value <= choice.high) and abs(math.log2(ratio)) > 0.5:
+            yield f"{choice.kind} ({choice.law}) gives lr {choice.value:.4g}, ×{ratio:.2f} the chosen one"

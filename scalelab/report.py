@@ -1,0 +1,126 @@
+"""What is written for people: tables as CSV, figures as SVG and PNG, and one HTML page of a whole study."""
+
+import base64
+import json
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import jinja2
+import pandas as pd
+from matplotlib.figure import Figure
+
+from scalelab import __version__, plots
+from scalelab.errors import Refused
+from scalelab.laws import Laws, Optimum, tables
+from scalelab.laws import read as read_laws
+from scalelab.recipe import read_recipe
+from scalelab.trials import write_atomically
+
+if TYPE_CHECKING:
+    from scalelab.probe import Check
+
+
+def save(figure: Figure, folder: Path, name: str) -> None:
+    """A figure as NAME.svg and NAME.png."""
+    folder.mkdir(parents=True, exist_ok=True)
+    figure.savefig(folder / f"{name}.svg", metadata={"Date": None})
+    figure.savefig(folder / f"{name}.png", dpi=150)
+
+
+def write_laws(laws: Laws, runs: pd.DataFrame, folder: Path, *, figures: bool) -> None:
+    """optima.csv, exponents.csv and runs.csv beside laws.json, and the figures of them."""
+    for name, table in {**tables(laws), "runs": runs}.items():
+        write_atomically(folder / f"{name}.csv", table.to_csv(index=False))
+    if figures:
+        save(plots.valleys(laws, runs), folder, "valleys")
+        save(plots.optimum_against_scale(laws), folder, "optimum")
+
+
+def write_check(check: "Check", folder: Path) -> None:
+    """check.json and its figure, named by parametrization and axis so that several stand in one folder."""
+    name = f"check_{check.parametrization}_{check.axis}"
+    write_atomically(folder / f"{name}.json", json.dumps(check.as_plain(), indent=1) + "\n")
+    save(plots.coordinate_check(check), folder, name)
+
+
+def write_html(folder: Path, title: str) -> Path:
+    """Gather a study into FOLDER/report.html: one file, figures inside.
+
+    Looked for: check/check_*.json, laws/laws.json, recipe.yaml, confirmation.json; what is there is shown.
+
+    Raises:
+        Refused: where none of them is there, or one is corrupt.
+    """
+    found: dict[str, Any] = {"checks": [], "laws": None, "recipe": None, "confirmation": None}
+    for file in sorted(folder.glob("check/check_*.json")):
+        found["checks"].append({**_json(file), "figure": _embedded(file.with_suffix(".png"))})
+    laws_file = folder / "laws" / "laws.json"
+    if laws_file.exists():
+        laws = read_laws(laws_file)
+        found["laws"] = {
+            "drift": drift(laws),
+            "groups": laws.groups,
+            "valleys": _embedded(laws_file.with_name("valleys.png")),
+            "optimum": _embedded(laws_file.with_name("optimum.png")),
+        }
+    if (folder / "recipe.yaml").exists():
+        found["recipe"] = read_recipe(folder / "recipe.yaml")
+    if (folder / "confirmation.json").exists():
+        confirmation = _json(folder / "confirmation.json")
+        found["confirmation"] = {**confirmation, "figure": _embedded(folder / "target.png")}
+    if not any(found.values()):
+        raise Refused(f"nothing to report in {folder}: looked for check/, laws/laws.json, recipe.yaml, confirmation.json")
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=jinja2.StrictUndefined,
+        trim_blocks=True, lstrip_blocks=True,
+    )  # fmt: skip
+    environment.filters["g"] = lambda value, digits=4: "—" if value is None else f"{value:.{digits}g}"
+    environment.filters["f"] = lambda value, digits=4: "—" if value is None else f"{value:.{digits}f}"
+    page = environment.get_template("report.html.jinja").render(title=title, version=__version__, **found)
+    write_atomically(folder / "report.html", page)
+    return folder / "report.html"
+
+
+def drift(laws: Laws) -> list[dict[str, Any]]:
+    """For each group: how far the optimum moves over the swept scales, and what copying the smallest's would cost.
+
+    `octaves` is log2 of the largest scale's optimum over the smallest's, `per_doubling` the fitted exponent with its
+    interval, `copy_cost_nats` the excess at the largest scale of the smallest's optimum, by the largest's own valley.
+    """
+    rows = []
+    for group in laws.groups:
+        name = plots.scale_of(group)
+        fitted: list[Optimum] = sorted(
+            (optimum for optimum in group.optima if optimum.log2_lr is not None), key=lambda o: o.scale[name]
+        )
+        fit = group.lr_fits.get("power")
+        exponent = fit.estimates.get(name) if fit is not None else None
+        row: dict[str, Any] = {"group": plots.title(group), "scale": name, "exponent": exponent, "octaves": None}
+        if len(fitted) > 1:
+            first, last = fitted[0], fitted[-1]
+            assert first.log2_lr is not None
+            assert last.log2_lr is not None
+            row |= {
+                "from": first.scale[name],
+                "to": last.scale[name],
+                "first": first.log2_lr,
+                "last": last.log2_lr,
+                "octaves": last.log2_lr - first.log2_lr,
+                "sd": math.hypot(first.sd_octaves or 0.0, last.sd_octaves or 0.0),
+                "copy_cost_nats": last.excess_nats(first.log2_lr),
+            }
+        rows.append(row)
+    return rows
+
+
+def _json(file: Path) -> dict[str, Any]:
+    try:
+        plain: dict[str, Any] = json.loads(file.read_text())
+    except ValueError as error:
+        raise Refused(f"{file} is corrupt: {error}") from None
+    return plain
+
+
+def _embedded(png: Path) -> str | None:
+    return base64.b64encode(png.read_bytes()).decode() if png.exists() else None

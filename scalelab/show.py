@@ -1,0 +1,173 @@
+"""What people see on the console: tables of rules, laws, recipes, checks and confirmations."""
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.table import Table
+
+from scalelab.confirm import Confirmation
+from scalelab.laws import GroupLaws, Laws
+from scalelab.parametrizations import Family, Parametrization
+from scalelab.plots import title
+from scalelab.recipe import Recipe
+
+if TYPE_CHECKING:
+    from scalelab.probe import Check
+
+
+def grid(heading: str, columns: Sequence[str], rows: Iterable[Sequence[str]], *, left: int = 1) -> Table:
+    """A table with the first `left` columns to the left and numbers to the right; no cell is ever cut."""
+    table = Table(title=heading, title_justify="left", header_style="bold", box=None, pad_edge=False)
+    for index, column in enumerate(columns):
+        table.add_column(column, justify="left" if index < left else "right", overflow="fold", no_wrap=index >= left)
+    for row in rows:
+        table.add_row(*row)
+    return table
+
+
+def say(console: Console, text: str, style: str | None = None) -> None:
+    """A line of prose, never taken for markup."""
+    console.print(text, style=style, markup=False, highlight=False)
+
+
+def table(parametrization: Parametrization, console: Console) -> None:
+    """A parametrization as a paper prints it: a row a role and optimizer, every column."""
+    rows = [
+        (str(role), str(family), *(str(cell) for cell in (rule.multiplier, rule.init, rule.lr, rule.weight_decay)),
+         "—" if family is Family.SGD else str(rule.eps))
+        for (role, family), rule in parametrization.rules.items()
+    ]  # fmt: skip
+    say(console, f"{parametrization.name}: {parametrization.title}", "bold")
+    say(console, f"source: {parametrization.source}")
+    columns = ("role", "optimizer", "multiplier", "init std", "lr", "weight decay", "eps")
+    console.print(grid("", columns, rows, left=7))
+    for site, cell in parametrization.sites.items():
+        say(console, f"{site}: × {cell}")
+    for note in parametrization.notes:
+        say(console, f"note: {note}", "dim")
+    say(console, "")
+
+
+def interval(value: float | None, low: float | None, high: float | None, form: str = ".4g") -> str:
+    """`value [low, high]`, or what bounds there are: `≤ high`, `≥ low`."""
+    if value is not None and low is not None and high is not None:
+        return f"{value:{form}} [{low:{form}}, {high:{form}}]"
+    if low is not None and high is not None:
+        return f"in [{low:{form}}, {high:{form}}]"
+    if high is not None:
+        return f"≤ {high:{form}}"
+    return "—" if low is None else f"≥ {low:{form}}"
+
+
+def laws(found: Laws, console: Console) -> None:
+    """Optima and exponents of every group, with what was not fitted and why."""
+    for group in found.groups:
+        say(console, title(group), "bold")
+        say(
+            console,
+            f"{group.n_runs} runs, {group.n_diverged} diverged; noise {group.noise.sd_nats:.4f} nats"
+            f" ({group.noise.source}, {group.noise.dof} degrees of freedom)",
+        )
+        console.print(_optima(group))
+        for name, fit in group.lr_fits.items():
+            exponents = ", ".join(
+                f"{scale} {fit.estimates[scale].value:+.3f} [{fit.estimates[scale].low:+.3f},"
+                f" {fit.estimates[scale].high:+.3f}]"
+                for scale in fit.reference
+                if scale in fit.estimates and name != "constant"
+            )
+            held = fit.hold_out
+            tested = "" if held is None else (
+                f"; held out the largest scale: {held.error_octaves:+.2f} octaves, {held.excess_nats:.4f} nats lost"
+            )  # fmt: skip
+            say(console, f"{name}: {exponents or 'no exponent'}{tested}")
+            say(console, f"  {fit.status}", "dim")
+        for name, reason in group.not_fitted.items():
+            say(console, f"{name}: not fitted: {reason}", "dim")
+        say(console, "")
+
+
+def _optima(group: GroupLaws) -> Table:
+    rows = []
+    for optimum in group.optima:
+        exp2 = [None if at is None else 2**at for at in (optimum.log2_lr, optimum.low, optimum.high)]
+        rows.append(
+            (
+                *(f"{value:,.0f}" for value in optimum.scale.values()), interval(*exp2),
+                "—" if optimum.loss_nats is None else f"{optimum.loss_nats:.4f}",
+                f"{optimum.n_runs}{f' ({optimum.n_diverged}×)' if optimum.n_diverged else ''}", optimum.status.lower(),
+            )
+        )  # fmt: skip
+    scales = [{"params_non_embedding": "N non-emb."}.get(name, name) for name in group.optima[0].scale]
+    return grid("", (*scales, "optimal lr [95 %]", "loss", "runs", "status"), rows, left=0)
+
+
+def recipe(found: Recipe, console: Console) -> None:
+    """A recipe: the learning rate with its reasons, every group's values, warnings last."""
+    target = found.target
+    say(
+        console,
+        f"Recipe: {found.parametrization}, {found.optimizer}, width {target['width']}, depth {target['depth']},"
+        f" {found.params['non_embedding']:,} non-embedding parameters, {target['tokens']:,} tokens in"
+        f" {target['steps']:,} steps, {found.cost_flops:.2e} FLOPs",
+        "bold",
+    )
+    say(console, f"base learning rate {interval(found.lr.value, found.lr.low, found.lr.high)}: {found.lr.kind}; {found.why}")
+    for choice in found.choices:
+        mark = "→" if choice == found.lr else " "
+        say(console, f"{mark} {choice.kind:8} {interval(choice.value, choice.low, choice.high)}  {choice.law}")
+    if found.expected_regret_nats is not None and found.regret_factor_2_nats is not None:
+        half, double = found.regret_factor_2_nats
+        say(
+            console,
+            f"expected regret {found.expected_regret_nats:.4f} nats; at half this lr {half:.4f}, at double {double:.4f}"
+            " (by the largest proxy's valley)",
+        )
+    rows = [
+        (group.role, "\n".join(group.patterns), f"{group.init_std:.4g}", f"{group.multiplier:.4g}", f"{group.lr:.4g}",
+         f"{group.lr_low:.3g}…{group.lr_high:.3g}", f"{group.weight_decay:.4g}", "—" if group.eps is None else f"{group.eps:.3g}")
+        for group in found.groups
+    ]  # fmt: skip
+    console.print(grid("", ("role", "parameters", "init std", "mult.", "lr", "interval", "wd", "eps"), rows, left=2))
+    say(console, ", ".join(f"{name} {value:.6g}" for name, value in found.sites.items()))
+    for warning in found.warnings:
+        say(console, f"warning: {warning}", "yellow")
+
+
+def check(found: "Check", console: Console) -> None:
+    """A coordinate check: each module's slopes and verdict."""
+    over = f"{found.axis} {', '.join(map(str, found.values))}; {found.activation.shape[1]} seeds"
+    say(console, f"Coordinate check of {found.parametrization} ({found.optimizer}, lr {found.lr:g}), {over}", "bold")
+
+    def slope(value: float, error: float | None) -> str:
+        return f"{value:+.2f}" if error is None else f"{value:+.2f} ± {error:.2f}"
+
+    rows = [
+        (s.module, slope(s.activation, s.se_activation), slope(s.update, s.se_update), s.verdict) for s in found.slopes
+    ]
+    console.print(grid("", ("module", "size slope", "update slope", "verdict"), rows))
+    say(console, f"{found.parametrization} {'passes' if found.passed else 'FAILS'} in {found.axis}", "bold")
+
+
+def confirmation(found: Confirmation, console: Console) -> None:
+    """The valley at the target, the regret with its seed noise, the compute."""
+    rows = [
+        (f"{result.lr:.5g}", "diverged" if result.loss_nats is None else f"{result.loss_nats:.4f}",
+         "—" if result.sd_nats is None else f"{result.sd_nats:.4f}", str(result.seeds),
+         ("recipe " if math.isclose(result.lr, found.recipe_lr) else "")
+         + ("best tried" if math.isclose(result.lr, found.best_lr) else ""))
+        for result in found.results
+    ]  # fmt: skip
+    console.print(grid("At the target", ("lr", "loss", "seed sd", "seeds", ""), rows, left=0))
+    error = "" if found.se_nats is None else f" ± {found.se_nats:.4f} (standard error over paired seeds)"
+    say(console, f"regret at the target: {found.regret_nats:.4f} nats{error}, {found.regret_percent:.2f} % of the loss", "bold")
+    if found.seed_sd_nats is not None:
+        say(console, f"seed noise there: sd {found.seed_sd_nats:.4f} nats a run")
+    if found.compute_share is not None:
+        say(
+            console,
+            f"tuning on the proxies cost {found.tuning_flops:.2e} FLOPs, {found.compute_share:.1%} of the same sweep at"
+            f" the target ({found.replaced_flops:.2e})",
+        )
