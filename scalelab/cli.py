@@ -17,7 +17,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Sweep small proxies, fit how their optimal hyperparameters move with scale, project to the large run.",
 )
-console = Console()
+console = Console() if sys.stdout.isatty() else Console(width=120)  # files and logs: tables of a fixed width
 PASS_THROUGH = {"allow_extra_args": True, "ignore_unknown_options": True}
 Out = Annotated[Path, typer.Option("--out", "-o", help="Folder to write to.")]
 

@@ -106,8 +106,7 @@ def plan(overrides: Sequence[str], *, multirun: bool, directories: Sequence[str]
     """
     from hydra import compose, initialize_config_dir
 
-    extra = [f"hydra.searchpath=[{','.join(f'file://{d}' for d in directories)}]"] if directories else []
-    given = [*overrides, *extra]
+    given = [*overrides, *searching(directories)]
     with refusing(), initialize_config_dir(str(config_dir()), version_base=VERSION_BASE, job_name=CONFIG_NAME):
         jobs = _split(compose, given) if multirun else [tuple(given)]
         runs: dict[str, PlannedRun] = {}
@@ -118,6 +117,11 @@ def plan(overrides: Sequence[str], *, multirun: bool, directories: Sequence[str]
             folder = RunFolder(Path(where.dir) / where.subdir if multirun else Path(where.dir))
             runs.setdefault(spec.fingerprint, PlannedRun(overrides=job, spec=spec, folder=folder))
     return Plan(runs=tuple(runs.values()))
+
+
+def searching(directories: Sequence[str]) -> list[str]:
+    """The override that adds configuration directories to Hydra's search path."""
+    return [f"hydra.searchpath=[{','.join(f'file://{directory}' for directory in directories)}]"] if directories else []
 
 
 def _split(compose: Any, given: Sequence[str]) -> list[tuple[str, ...]]:
@@ -147,11 +151,12 @@ def job(config: DictConfig) -> float | None:
     return trial.loss_nats if trial else None
 
 
-def launch(arguments: Sequence[str]) -> None:
-    """Hand the arguments to Hydra, which runs every job; a job that fails is reported by Hydra at the end."""
+def launch(overrides: Sequence[str], *, multirun: bool, directories: Sequence[str] = ()) -> None:
+    """Hand the overrides to Hydra, which runs every job; a job that fails is reported by Hydra at the end."""
     for name, value in WORKER_ENVIRONMENT.items():
         os.environ.setdefault(name, value)
-    before, sys.argv = sys.argv, ["scalelab-train", *arguments]
+    flags = ["--multirun"] if multirun else []
+    before, sys.argv = sys.argv, ["scalelab train", *flags, *overrides, *searching(directories)]
     try:
         hydra.main(config_path=str(config_dir()), config_name=CONFIG_NAME, version_base=VERSION_BASE)(job)()
     finally:

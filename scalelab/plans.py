@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
-from rich.table import Table
 
+from scalelab import show
 from scalelab.data import load
 from scalelab.data.corpus import epochs
 from scalelab.errors import Refused
@@ -19,6 +19,9 @@ from scalelab.trials import Outcome
 # Sustained training FLOP/s of one core on proxies by width, measured on an AMD EPYC (AVX2) core with torch 2.13; for
 # the time in a plan only, which says "about". Faster or slower machines differ by a constant factor.
 CORE_FLOPS_BY_WIDTH = {32: 11e9, 64: 20e9, 128: 28e9, 256: 40e9, 512: 50e9}
+# Where no lr is given to the check: updates are well above rounding, and no network has left its linear regime (at 0.02
+# the slopes of muP carry ten times the seed noise).
+CHECK_LR = 0.005
 ROWS = 40  # of a plan that is shown in full
 
 
@@ -32,7 +35,7 @@ def execute(arguments: Sequence[str], *, dry_run: bool, console: Console) -> int
     failed = ""
     with watched([(run.spec, run.folder) for run in planned.missing], console):
         try:
-            launch(arguments)
+            launch(overrides, multirun=multirun, directories=directories)
         except SystemExit as ended:  # Hydra has reported a failed job; the others are done and kept
             failed = " (see the error above)" if ended.code else ""
     counts = summary(planned)
@@ -61,9 +64,7 @@ def split_flags(arguments: Sequence[str]) -> tuple[list[str], bool, list[str]]:
 def print_plan(planned: Plan, console: Console, *, rows: int) -> None:
     """What is about to be run and what it costs; `rows` runs of it one by one, what is derived beside what was asked."""
     if rows:
-        console.print(_plan_table(planned.runs[:rows]))
-        if len(planned.runs) > rows:
-            console.print(f"… and {len(planned.runs) - rows} more")
+        _print_runs(planned.runs, console, rows)
     specs = [run.spec for run in planned.runs]
     missing = [run.spec for run in planned.missing]
     flops = sum(spec.cost_flops for spec in missing)
@@ -79,21 +80,45 @@ def print_plan(planned: Plan, console: Console, *, rows: int) -> None:
         console.print(f"note: {text}", style="yellow", highlight=False)
 
 
-def _plan_table(runs: Sequence[PlannedRun]) -> Table:
-    table = Table(title="Plan", header_style="bold")
-    for heading in ("run", "param.", "width", "depth", "N non-emb", "N total", "tokens", "steps", "batch", "lr", "seed",
-                    "FLOPs", "~core-s", "state"):  # fmt: skip
-        table.add_column(heading, justify="left" if heading in ("run", "param.", "state") else "right")
-    for run in runs:
-        spec, counted = run.spec, count_params(run.spec.shape, run.spec.architecture)
-        table.add_row(
-            spec.fingerprint, spec.parametrization, str(spec.shape.width), str(spec.shape.depth),
-            f"{counted.non_embedding:,}", f"{counted.total:,}", f"{spec.horizon.tokens:,}", str(spec.horizon.steps),
-            f"{spec.sequences}×{spec.shape.context}", f"{spec.hparams.lr:.4g}", str(spec.seed),
-            f"{spec.cost_flops:.2e}", f"{estimated_seconds(spec):.1f}",
-            "finished" if run.folder.finished else "to do",
-        )  # fmt: skip
-    return table
+def _plan_columns(spec: RunSpec) -> dict[str, str]:
+    """What a run asks for, and beside it what follows from that."""
+    counted = count_params(spec.shape, spec.architecture)
+    return {
+        "param.": spec.parametrization,
+        "optimizer": spec.optimizer,
+        "width": str(spec.shape.width),
+        "depth": str(spec.shape.depth),
+        "heads": f"{spec.shape.heads}/{spec.shape.kv_heads}×{spec.shape.head_dim}",
+        "ffn": str(spec.shape.ffn),
+        "N non-emb.": f"{counted.non_embedding:,}",
+        "N total": f"{counted.total:,}",
+        "base": f"{spec.base.width}×{spec.base.depth}",
+        "tokens": f"{spec.horizon.tokens:,}",
+        "batch": f"{spec.sequences}×{spec.shape.context}",
+        "steps": f"{spec.horizon.steps:,}",
+        "schedule": f"{spec.horizon.schedule}, {spec.horizon.warmup_steps} warmup steps",
+        "data": f"{spec.data.name} {spec.data.sha256[:8]}",
+        "lr": f"{spec.hparams.lr:.4g}",
+        "wd": f"{spec.hparams.weight_decay:.4g}",
+        "seed": str(spec.seed),
+        "FLOPs": f"{spec.cost_flops:.2e}",
+        "~core-s": f"{estimated_seconds(spec):.1f}",
+    }
+
+
+def _print_runs(runs: Sequence[PlannedRun], console: Console, rows: int) -> None:
+    """What all runs share in words, what differs as a table."""
+    columns = [_plan_columns(run.spec) for run in runs]
+    shared = {k: v for k, v in columns[0].items() if all(other[k] == v for other in columns)}
+    varying = [name for name in columns[0] if name not in shared]
+    show.say(console, "shared: " + ", ".join(f"{name} {value}" for name, value in shared.items()))
+    cells = [
+        (run.spec.fingerprint, *(at[name] for name in varying), "finished" if run.folder.finished else "to do")
+        for run, at in zip(runs[:rows], columns[:rows], strict=True)
+    ]
+    console.print(show.grid("", ("run", *varying, "state"), cells))
+    if len(runs) > rows:
+        show.say(console, f"… and {len(runs) - rows} more")
 
 
 def estimated_seconds(spec: RunSpec) -> float:
@@ -121,7 +146,7 @@ def check(
     arguments: Sequence[str], *, widths: str, depths: str | None, steps: int, seeds: int, out: Path, console: Console
 ) -> bool:
     """The coordinate check of the configuration that the arguments state, printed and written; True if it passed."""
-    from scalelab import probe, report, show
+    from scalelab import probe, report
 
     overrides, multirun, directories = split_flags(arguments)
     if multirun:
@@ -133,6 +158,8 @@ def check(
         raise Refused(f"--{axis}s {sizes!r}: accepted are whole numbers separated by commas") from None
     if len(values) < 2:
         raise Refused(f"--{axis}s {sizes!r}: a slope needs two sizes or more")
+    if not any(override.startswith("lr=") for override in overrides):
+        overrides = [*overrides, f"lr={CHECK_LR}"]
     specs: list[list[RunSpec]] = []
     for value in values:
         given = [*overrides, f"{axis}={value}", f"base.{axis}={values[0]}"]
@@ -141,5 +168,5 @@ def check(
     checked = probe.coordinate_check(specs, axis=axis, steps=steps, console=console)
     show.check(checked, console)
     report.write_check(checked, out)
-    console.print(f"written: {out}/check.json and its figure", highlight=False)
+    console.print(f"written: {out}/check_{checked.parametrization}_{axis}.json and its figure", highlight=False)
     return checked.passed

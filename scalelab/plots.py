@@ -65,7 +65,8 @@ def valleys(laws: Laws, table: pd.DataFrame) -> Figure:
             axis.plot(np.log2(ok["lr"]), ok["loss_nats"], ".", ms=3, alpha=0.4, color=colour)
             mean = ok.groupby("lr")["loss_nats"].mean()
             axis.plot(np.log2(mean.index), mean, "-", color=colour, label=f"{name} {optimum.scale[name]:g}")
-            axis.plot(np.log2(diverged["lr"]), np.full(len(diverged), high), "x", color=colour, ms=5, clip_on=False)
+            if len(diverged):
+                axis.plot(np.log2(diverged["lr"]), np.full(len(diverged), high), "x", color=colour, ms=6)
             if optimum.log2_lr is not None and optimum.loss_nats is not None:
                 axis.plot(optimum.log2_lr, optimum.loss_nats, "*", ms=12, color=colour, mec="black", mew=0.6)
         axis.set(

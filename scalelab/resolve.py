@@ -7,7 +7,6 @@ exporters all read its result.
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from itertools import groupby
 
 from scalelab.models import inventory
 from scalelab.models.tensors import Tensor
@@ -102,32 +101,19 @@ class Group:
 
 
 def groups(resolved: Iterable[Setting]) -> tuple[Group, ...]:
-    """The partition of tensors by their values, in a deterministic order; every tensor is in exactly one group."""
-
-    def values(setting: Setting) -> tuple[str, bool, float, float, float, float, float]:
-        eps = -1.0 if setting.eps is None else setting.eps
-        return (
-            setting.tensor.role, setting.tensor.in_block, setting.init_std, setting.multiplier, setting.lr,
-            setting.weight_decay, eps,
-        )  # fmt: skip
-
-    found = []
-    for _, members in groupby(sorted(resolved, key=values), key=values):
-        shared = list(members)
-        one = shared[0]
-        found.append(
-            Group(
-                role=one.tensor.role,
-                in_block=one.tensor.in_block,
-                names=tuple(setting.tensor.name for setting in shared),
-                init_std=one.init_std,
-                multiplier=one.multiplier,
-                lr=one.lr,
-                weight_decay=one.weight_decay,
-                eps=one.eps,
-            )
+    """The partition of tensors by their values, in forward order; every tensor is in exactly one group."""
+    shared: dict[tuple[Role, bool, float, float, float, float, float | None], list[str]] = {}
+    for setting in resolved:
+        tensor = setting.tensor
+        values = (setting.init_std, setting.multiplier, setting.lr, setting.weight_decay, setting.eps)
+        shared.setdefault((tensor.role, tensor.in_block, *values), []).append(tensor.name)
+    return tuple(
+        Group(
+            role=role, in_block=in_block, names=tuple(names), init_std=init_std, multiplier=multiplier, lr=lr,
+            weight_decay=weight_decay, eps=eps,
         )
-    return tuple(found)
+        for (role, in_block, init_std, multiplier, lr, weight_decay, eps), names in shared.items()
+    )  # fmt: skip
 
 
 __all__ = ["Group", "Multipliers", "Setting", "groups", "multipliers", "settings"]

@@ -64,43 +64,49 @@ def interval(value: float | None, low: float | None, high: float | None, form: s
 def laws(found: Laws, console: Console) -> None:
     """Optima and exponents of every group, with what was not fitted and why."""
     for group in found.groups:
-        say(console, title(group), "bold")
+        fixed = {name: values for name, values in _scales(group).items() if len(values) == 1}
+        at = ", ".join(f"{name} {next(iter(values)):,.0f}" for name, values in fixed.items())
+        say(console, f"{title(group)}{f' at {at}' if at else ''}", "bold")
         say(
             console,
             f"{group.n_runs} runs, {group.n_diverged} diverged; noise {group.noise.sd_nats:.4f} nats"
             f" ({group.noise.source}, {group.noise.dof} degrees of freedom)",
         )
-        console.print(_optima(group))
+        console.print(_optima(group, [name for name in _scales(group) if name not in fixed]))
         for name, fit in group.lr_fits.items():
             exponents = ", ".join(
-                f"{scale} {fit.estimates[scale].value:+.3f} [{fit.estimates[scale].low:+.3f},"
-                f" {fit.estimates[scale].high:+.3f}]"
-                for scale in fit.reference
-                if scale in fit.estimates and name != "constant"
+                f"{scale} {interval(e.value, e.low, e.high, '+.3f')}"
+                for scale, e in fit.estimates.items()
+                if scale in fit.reference and name != "constant"
             )
             held = fit.hold_out
             tested = "" if held is None else (
-                f"; held out the largest scale: {held.error_octaves:+.2f} octaves, {held.excess_nats:.4f} nats lost"
+                f"; largest held out: {held.error_octaves:+.2f} octaves off, {held.excess_nats:.4f} nats lost"
             )  # fmt: skip
-            say(console, f"{name}: {exponents or 'no exponent'}{tested}")
-            say(console, f"  {fit.status}", "dim")
+            say(console, f"{name}: {exponents or 'the optimum does not move'}{tested}")
+        if "power" in group.lr_fits:
+            say(console, group.lr_fits["power"].status, "dim")
         for name, reason in group.not_fitted.items():
             say(console, f"{name}: not fitted: {reason}", "dim")
         say(console, "")
 
 
-def _optima(group: GroupLaws) -> Table:
+def _scales(group: GroupLaws) -> dict[str, set[float]]:
+    return {name: {optimum.scale[name] for optimum in group.optima} for name in group.optima[0].scale}
+
+
+def _optima(group: GroupLaws, varying: Sequence[str]) -> Table:
     rows = []
     for optimum in group.optima:
         exp2 = [None if at is None else 2**at for at in (optimum.log2_lr, optimum.low, optimum.high)]
         rows.append(
             (
-                *(f"{value:,.0f}" for value in optimum.scale.values()), interval(*exp2),
+                *(f"{optimum.scale[name]:,.0f}" for name in varying), interval(*exp2, ".3g"),
                 "—" if optimum.loss_nats is None else f"{optimum.loss_nats:.4f}",
                 f"{optimum.n_runs}{f' ({optimum.n_diverged}×)' if optimum.n_diverged else ''}", optimum.status.lower(),
             )
         )  # fmt: skip
-    scales = [{"params_non_embedding": "N non-emb."}.get(name, name) for name in group.optima[0].scale]
+    scales = [{"params_non_embedding": "N non-emb."}.get(name, name) for name in varying]
     return grid("", (*scales, "optimal lr [95 %]", "loss", "runs", "status"), rows, left=0)
 
 

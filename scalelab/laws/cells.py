@@ -26,6 +26,7 @@ SETTINGS = ("parametrization", "optimizer", "data", "batch_tokens", "weight_deca
 NAMES = ("parametrization", "optimizer", "data")
 OUTCOMES = ("OK", "DIVERGED", "FAILED")
 COLUMNS = ("run", *SETTINGS, *SCALES, "lr", "seed", "loss_nats", "outcome", "cost_flops")
+LOG2_LR_DIGITS = 6  # LRs that agree to a millionth of an octave are one LR, computed in two ways
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -70,7 +71,7 @@ def groups(table: pd.DataFrame, *, scales: Sequence[str]) -> list[Group]:
     found = []
     for key, rows in trials.groupby(settings, sort=True):
         tried = rows[rows["outcome"] != "FAILED"]
-        kept = tried.drop_duplicates([*present, "lr", "seed"])
+        kept = tried.drop_duplicates([*present, "log2_lr", "seed"])
         cells = [
             _cell({name: float(runs[name].iloc[0]) for name in present}, runs) for _, runs in kept.groupby(present)
         ]
@@ -117,13 +118,15 @@ def _checked(table: pd.DataFrame, scales: Sequence[str]) -> pd.DataFrame:
         bad = ~(np.isfinite(trials["weight_decay"]) & (trials["weight_decay"] >= 0))
         if bad.any():
             raise Refused(f"weight_decay at {_runs(trials, bad, 'weight_decay')}: accepted is a finite number ≥ 0")
+    trials["log2_lr"] = np.log2(trials["lr"]).round(LOG2_LR_DIGITS)
     _check_losses(trials)
     if "seed" not in trials:
-        same = [name for name in (*SETTINGS, *SCALES, "lr") if name in trials]
+        same = [name for name in (*SETTINGS, *SCALES, "log2_lr") if name in trials]
         trials = trials.sort_values([*same, "loss_nats"], kind="stable")
         trials["seed"] = trials.groupby(same).cumcount()
     if trials["seed"].isna().any():
         raise Refused(f"column 'seed' is empty at {_runs(trials, trials['seed'].isna())}: fill it or drop the column")
+    trials["seed"] = trials["seed"].astype(str)
     _refuse_disagreement(trials)
     return trials
 
@@ -143,7 +146,7 @@ def _check_losses(trials: pd.DataFrame) -> None:
 
 
 def _refuse_disagreement(trials: pd.DataFrame) -> None:
-    same = [name for name in (*SETTINGS, *SCALES, "lr", "seed") if name in trials]
+    same = [name for name in (*SETTINGS, *SCALES, "log2_lr", "seed") if name in trials]
     rows = trials[trials["outcome"] != "FAILED"]
     result = rows["loss_nats"].where(rows["outcome"] == "OK", np.inf)
     disagree = result.groupby([rows[name] for name in same]).transform("nunique") > 1
@@ -158,11 +161,11 @@ def _refuse_disagreement(trials: pd.DataFrame) -> None:
 
 def _cell(scale: Mapping[str, float], runs: pd.DataFrame) -> Cell:
     wide = runs.assign(loss_nats=runs["loss_nats"].where(runs["outcome"] == "OK"))
-    losses = wide.pivot(index="seed", columns="lr", values="loss_nats").sort_index(axis=1)
-    share = (runs["outcome"] == "DIVERGED").groupby(runs["lr"]).mean().sort_index()
+    losses = wide.pivot(index="seed", columns="log2_lr", values="loss_nats").sort_index(axis=1)
+    share = (runs["outcome"] == "DIVERGED").groupby(runs["log2_lr"]).mean().sort_index()
     return Cell(
-        scale={name: float(value) for name, value in scale.items()},
-        log2_lr_L=np.log2(losses.columns.to_numpy(dtype=float)),
+        scale=scale,
+        log2_lr_L=losses.columns.to_numpy(dtype=float),
         loss_SL=losses.to_numpy(dtype=float),
         diverged_L=share.to_numpy(dtype=float) >= 0.5,
         n_runs=len(runs),

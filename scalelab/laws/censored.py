@@ -22,9 +22,14 @@ ITERATIONS = 2000
 def maximum(design_NP: Array, low_N: Array, high_N: Array, variance_N: Array) -> Array:
     """The maximum-likelihood β of shape (P,); rows with low = high are values.
 
+    Where wide intervals leave a plateau, any point of it is a maximum; the one nearest to the start is returned.
+
     Raises:
-        Refused: where the iteration does not settle, because the intervals leave β unbounded.
+        Refused: where the rows bounded on both sides do not determine β, so that it could run off to infinity.
     """
+    closed_N = np.isfinite(low_N) & np.isfinite(high_N)
+    if np.linalg.matrix_rank(design_NP[closed_N], tol=1e-6) < design_NP.shape[1]:
+        raise Refused("the bounds of the optima leave the law undetermined: extend the LR grids of the cells marked so")
     solve_PN = weighted_inverse(design_NP, variance_N[None])[0]
     response_N = _middle(low_N, high_N, variance_N)
     beta_P = solve_PN @ response_N
@@ -38,8 +43,8 @@ def maximum(design_NP: Array, low_N: Array, high_N: Array, variance_N: Array) ->
         response_N = np.where(interval_N, np.clip(expected_N, low_N, high_N), response_N)
         before_P, beta_P = beta_P, solve_PN @ response_N
         if np.abs(beta_P - before_P).max() < 1e-9:
-            return np.asarray(beta_P)
-    raise Refused("the bounds of the optima leave the law undetermined: extend the LR grids of the cells marked so")
+            break
+    return np.asarray(beta_P)
 
 
 def sample(
@@ -72,7 +77,7 @@ def sample(
 def weighted_inverse(design_NP: Array, variance_DN: Array) -> Array:
     """(XᵀWX)⁻¹XᵀW with W = 1/variance, shape (draws, P, N): applied to responses it gives weighted least squares."""
     weighted_DPN = design_NP.T[None] / variance_DN[:, None, :]
-    return np.linalg.solve(weighted_DPN @ design_NP, weighted_DPN)
+    return np.asarray(np.linalg.solve(weighted_DPN @ design_NP, weighted_DPN), dtype=np.float64)
 
 
 def _middle(low_N: Array, high_N: Array, variance_N: Array) -> Array:

@@ -50,7 +50,11 @@ class Law:
 
 @dataclass(frozen=True, kw_only=True)
 class Estimate:
-    """A fitted number with its 95 % interval and standard deviation `sd` (half the central 68 % of the draws)."""
+    """A fitted number with its 95 % interval and standard deviation `sd` (half the central 68 % of the draws).
+
+    >>> Estimate(value=-0.93, low=-1.05, high=-0.82, sd=0.06).contains(-1.0)
+    True
+    """
 
     value: float
     low: float

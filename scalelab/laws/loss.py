@@ -59,7 +59,7 @@ def _straight(log2_ratio_N: Array, loss_DN: Array) -> dict[str, Array]:
 
 
 def _with_asymptote(log2_ratio_N: Array, loss_DN: Array) -> dict[str, Array]:
-    """Variable projection: for each exponent on a grid E ≥ 0 and A are linear; the best exponent wins, for each draw."""
+    """Variable projection: at each exponent of a grid E ≥ 0 and A are linear; the best exponent wins, draw by draw."""
     best = np.full(len(loss_DN), np.inf)
     found = {key: np.zeros(len(loss_DN)) for key in ("E", "A", "alpha")}
     for alpha in EXPONENTS_K:

@@ -98,7 +98,11 @@ def optima(cells: Sequence[Cell], *, draws: int, rng: np.random.Generator) -> tu
 
 
 def describe(scale: Mapping[str, float]) -> str:
-    """A scale in words: "width 256, tokens 1e+09"."""
+    """A scale in words.
+
+    >>> describe({"width": 256.0, "tokens": 1e9})
+    'width 256, tokens 1e+09'
+    """
     return ", ".join(f"{name} {value:g}" for name, value in scale.items())
 
 

@@ -15,6 +15,7 @@ import numpy as np
 from scalelab.errors import Refused
 from scalelab.laws.cells import SCALES, Array
 from scalelab.laws.law import Evidence, Fit, HoldOut, Law, estimate, ranges, stored
+from scalelab.laws.noise import ASSUMED_NOISE_NATS
 from scalelab.laws.optimum import Optimum, describe
 from scalelab.laws.rows import SCATTER_PRIOR_OCTAVES, Rows, design
 
@@ -97,7 +98,7 @@ def _solved(law: Law, evidence: Evidence, used: list[str], fixed: Mapping[str, f
         scatter=scatter,
         n=len(cells),
         hold_out=hold_out,
-        status=_status(rows, hold_out, notes, len(evidence.optima) - len(cells)),
+        status=_status(rows, hold_out, notes, len(evidence.optima) - len(cells), {o.noise.source for o in cells}),
         draws=stored({**beta_D, "scatter": deviation_D}),
     )
 
@@ -129,7 +130,7 @@ def _hold_out(
     )
 
 
-def _status(rows: Rows, hold_out: HoldOut | None, notes: list[str], unusable: int) -> str:
+def _status(rows: Rows, hold_out: HoldOut | None, notes: list[str], unusable: int, noise: set[str]) -> str:
     n, points = len(rows.is_point), int(rows.is_point.sum())
     said = [f"{n} scales, {points} with a fitted optimum" + (f", {n - points} with bounds" if n > points else "")]
     if unusable:
@@ -139,9 +140,13 @@ def _status(rows: Rows, hold_out: HoldOut | None, notes: list[str], unusable: in
             f"{max(rows.dof, 0)} degrees of freedom: the interval rests on the noise model and an assumed scatter of "
             f"about {SCATTER_PRIOR_OCTAVES} octaves between scales; add scales"
         )
+    if "assumed" in noise:
+        said.append(f"the noise is assumed ({ASSUMED_NOISE_NATS} nats): replicate a few runs with other seeds")
+    elif "residuals" in noise:
+        said.append("the noise is taken from residuals: replicate a few runs with other seeds")
     said.extend(notes)
     if hold_out is None:
-        said.append("no hold-out: train three scales or more to test the extrapolation")
+        said.append("no hold-out: it takes three scales with fitted optima to test the extrapolation")
     else:
         cost = f"costing {hold_out.excess_nats:.2g} nats"
         said.append(f"the largest scale left out is predicted {hold_out.error_octaves:+.2f} octaves off, {cost}")

@@ -4,8 +4,8 @@ The scatter's point value is the method of moments: weighted squares equal their
 1982, doi:10.6028/jres.087.022). With the handful of scales a proxy sweep has, that is zero half of the time and says
 nothing without degrees of freedom; Student-t intervals on one degree of freedom, on the other hand, are 12.7 s.e. to
 either side and use nothing of what the seeds tell. So the draws take the scatter from its posterior: the restricted
-likelihood times a half-t prior of scale `SCATTER_PRIOR_OCTAVES`. With many scales the data decide; with two the interval
-says what a typical scatter would do, and the status says that it is so.
+likelihood times a half-t prior of scale `SCATTER_PRIOR_OCTAVES`. With many scales the data decide; with two the
+interval says what a typical scatter would do, and the status says that it is so.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,7 +18,7 @@ from scalelab.laws.cells import Array
 from scalelab.laws.law import Evidence
 from scalelab.laws.optimum import Optimum
 
-SCATTER_PRIOR_OCTAVES = 0.1  # measured on the Step Law release, arXiv:2503.04715, at fixed batch: 0 to 0.22
+SCATTER_PRIOR_OCTAVES = 0.15  # measured on the Step Law release (arXiv:2503.04715) at fixed batch: 0 to 0.22
 SCATTER_PRIOR_DOF = 4  # assumed: heavy enough that a few scales can overrule the scale above
 MIN_SD_OCTAVES = 1e-4  # optima of noise-free curves would otherwise have infinite weight
 
@@ -35,12 +35,14 @@ class Rows:
         self, cells: Sequence[Optimum], used: Sequence[str], fixed: Mapping[str, float], reference: Mapping[str, float]
     ) -> None:
         self.design_NP = design(cells, used, reference)
-        shift_N = sum((p * np.log2([o.scale[n] / reference[n] for o in cells]) for n, p in fixed.items()), start=0.0)
+        self.shift_N = sum(
+            (p * np.log2([o.scale[n] / reference[n] for o in cells]) for n, p in fixed.items()), start=0.0
+        )
         points = [o.log2_lr for o in cells]
         self.is_point = np.array([point is not None for point in points])
         bounds = [(o.low, o.high) if o.log2_lr is None else (o.log2_lr, o.log2_lr) for o in cells]
-        self.low_N = np.array([-np.inf if low is None else low for low, _ in bounds]) - shift_N
-        self.high_N = np.array([np.inf if high is None else high for _, high in bounds]) - shift_N
+        self.low_N = np.array([-np.inf if low is None else low for low, _ in bounds]) - self.shift_N
+        self.high_N = np.array([np.inf if high is None else high for _, high in bounds]) - self.shift_N
         known = [o.sd_octaves for o in cells if o.sd_octaves is not None]
         typical = float(np.median(known)) if known else SCATTER_PRIOR_OCTAVES
         self.sd_N = np.array([max(typical if o.sd_octaves is None else o.sd_octaves, MIN_SD_OCTAVES) for o in cells])
@@ -58,7 +60,7 @@ class Rows:
         def surplus(scatter: float) -> float:
             total_N = variance_N + scatter**2
             beta_P = censored.weighted_inverse(design_NP, total_N[None])[0] @ y_N
-            return float(((y_N - design_NP @ beta_P) ** 2 / total_N).sum()) - self.dof
+            return float(((y_N - design_NP @ beta_P) ** 2 / total_N).sum() - self.dof)
 
         if surplus(0.0) <= 0:
             return 0.0
@@ -85,13 +87,9 @@ class Rows:
         return np.interp(evidence.rng.uniform(size=len(evidence.log2_lr_DC)), share_G / share_G[-1], grid_G)
 
     def draws(self, evidence: Evidence, columns: Sequence[int], scatter_D: Array, start_P: Array) -> Array:
-        centred_DN = evidence.log2_lr_DC[:, columns]
-        centred_DN = np.where(
-            self.is_point,
-            centred_DN
-            - np.array([0.0 if o.log2_lr is None else o.log2_lr for o in (evidence.optima[c] for c in columns)]),
-            0.0,
-        )
+        """Draws of β: the optima's own draws around their estimates, plus scatter, plus what the bounds leave open."""
+        own_DN = evidence.log2_lr_DC[:, columns]
+        centred_DN = np.where(self.is_point, own_DN - np.where(self.is_point, self.low_N + self.shift_N, 0.0), 0.0)
 
         def noise() -> Array:
             shuffled_DN = centred_DN[evidence.rng.permutation(len(centred_DN))]

@@ -5,7 +5,6 @@ A law is stored by its name and looked up in `LAWS` when read: the file holds nu
 
 import json
 import os
-import tempfile
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from pathlib import Path
@@ -23,17 +22,21 @@ VERSION = 1
 
 
 def write(laws: Laws, path: str | os.PathLike[str]) -> None:
-    """Write laws.json; a reader sees the old file or the new one, never half of one."""
+    """Write laws.json; a reader sees the old file or the new one, never half of one.
+
+    Raises:
+        Refused: where the folder does not exist.
+    """
     target = Path(path)
+    if not target.parent.is_dir():
+        raise Refused(f"{target}: the folder {target.parent} does not exist; create it first")
     text = json.dumps({"format": FORMAT, "version": VERSION, **_plain(laws)}, indent=1, allow_nan=False)
-    handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=target.name, suffix=".tmp")
+    temporary = target.with_name(f"{target.name}.{os.getpid()}.tmp")
     try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text + "\n")
+        temporary.write_text(text + "\n", encoding="utf-8")
         os.replace(temporary, target)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def read(path: str | os.PathLike[str]) -> Laws:

@@ -49,7 +49,7 @@ def _exponent_rows(fitted: Fit, theory: Mapping[str, float]) -> list[dict[str, A
     rows = []
     for name, estimate in fitted.estimates.items():
         held = fitted.law.name != "constant" and name in fitted.reference and fitted.law.output == "lr"
-        against = theory.get(name, 0.0) if held and theory else None
+        against = theory.get(name) if held else None
         rows.append(
             {
                 "parameter": name,

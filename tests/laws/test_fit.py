@@ -75,6 +75,12 @@ def test_a_csv_needs_three_columns(rng):
     assert "power_params" in group.not_fitted
 
 
+def test_lrs_that_differ_by_rounding_are_one(rng):
+    table = sweep(rng)
+    jittered = table.assign(lr=table["lr"] * (1 + 1e-9 * table["seed"]))
+    assert fit(jittered).groups == fit(table).groups
+
+
 def test_failed_runs_and_repeated_rows_are_dropped_and_counted(rng):
     table = sweep(rng)
     failed = table.iloc[:2].assign(outcome="FAILED", loss_nats=np.nan)
@@ -128,6 +134,8 @@ def test_files_that_are_not_ours_are_refused(rng, tmp_path):
     path = tmp_path / "laws.json"
     with pytest.raises(Refused, match="cannot be read"):
         read(path)
+    with pytest.raises(Refused, match="does not exist"):
+        write(fit(sweep(rng), draws=100), tmp_path / "nowhere" / "laws.json")
     write(fit(sweep(rng), draws=100), path)
     text = path.read_text()
     good = json.loads(text)

@@ -112,8 +112,17 @@ def test_one_stable_lr_is_unusable(rng):
 
 
 def test_all_diverged_is_refused(rng):
-    with pytest.raises(Refused, match="every run diverged.*try lower LRs"):
+    with pytest.raises(Refused, match=r"every run diverged.*try lower LRs"):
         fit(sweep(rng, diverged_from=-20))
+
+
+def test_one_group_that_always_diverged_does_not_stop_the_others(rng):
+    laws = fit(pd.concat([sweep(rng), sweep(rng, optimizer="sgd", diverged_from=-20)]))
+    kept, lost = laws.groups
+    assert "power" in kept.lr_fits
+    assert lost.lr_fits == {}
+    assert {o.status for o in lost.optima} == {"DIVERGED"}
+    assert "every run diverged" in lost.not_fitted["power"]
 
 
 def test_excess_is_refused_where_there_is_no_valley(rng):

@@ -8,8 +8,7 @@ from scipy.optimize import minimize
 from scipy.stats import norm
 
 from scalelab.errors import Refused
-from scalelab.laws import LAWS, fit
-from scalelab.laws import censored
+from scalelab.laws import LAWS, censored, fit
 from tests.laws.sweeps import sweep, true_log2_lr
 
 
@@ -24,11 +23,11 @@ def test_exponent_is_recovered(rng):
 
 
 def test_exponent_intervals_cover_as_often_as_they_say():
-    """Cells scatter by the 0.1 octaves that the intervals of few scales assume."""
+    """Cells scatter by 0.15 octaves, which the intervals of few scales assume."""
     hit = 0
     for repetition in range(200):
         rng = np.random.default_rng([9, repetition])
-        table = sweep(rng, centre=-7 + rng.uniform(-0.5, 0.5), scatter=0.1, seeds=2)
+        table = sweep(rng, centre=-7 + rng.uniform(-0.5, 0.5), scatter=0.15, seeds=2)
         hit += power(table, draws=300).estimates["width"].contains(-0.4)
     assert 0.88 <= hit / 200 <= 0.99
 
@@ -37,11 +36,11 @@ def test_predictions_cover_a_new_scale():
     hit = 0
     for repetition in range(100):
         rng = np.random.default_rng([10, repetition])
-        table = sweep(rng, scatter=0.1, seeds=2)
+        table = sweep(rng, scatter=0.15, seeds=2)
         predicted = power(table, draws=400).predict(width=4096)
-        new = true_log2_lr(4096) + 0.1 * rng.standard_normal()
+        new = true_log2_lr(4096) + 0.15 * rng.standard_normal()
         hit += predicted.low <= 2**new <= predicted.high
-    assert 0.85 <= hit / 100
+    assert hit / 100 >= 0.85
 
 
 def test_point_estimate_is_weighted_least_squares(rng):
