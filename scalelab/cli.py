@@ -107,7 +107,9 @@ def recommend(
     target: Annotated[
         list[str], typer.Option("--target", "-t", help="width=… depth=… tokens=… batch_tokens=…; repeat or quote.")
     ],
-    parametrization: Annotated[str | None, typer.Option("--parametrization", "-p", help="If several were swept.")] = None,
+    parametrization: Annotated[
+        str | None, typer.Option("--parametrization", "-p", help="If several were swept.")
+    ] = None,
     out: Annotated[Path, typer.Option("--out", "-o", help="The recipe to write.")] = Path("recipe.yaml"),
 ) -> None:
     """Project to a target: a recipe of every value per parameter group, with intervals, evidence and warnings."""

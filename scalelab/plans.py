@@ -55,7 +55,9 @@ def split_flags(arguments: Sequence[str]) -> tuple[list[str], bool, list[str]]:
         elif argument in ("--config-dir", "-cd"):
             directories.append(str(Path(next(rest, ".")).resolve()))
         elif argument.startswith("-"):
-            raise Refused(f"unknown option {argument}: accepted are -m, --config-dir, --dry-run, --recipe and KEY=VALUE")
+            raise Refused(
+                f"unknown option {argument}: accepted are -m, --config-dir, --dry-run, --recipe and KEY=VALUE"
+            )
         else:
             overrides.append(argument)
     return overrides, multirun, directories

@@ -82,8 +82,7 @@ def watched(runs: Sequence[tuple[RunSpec, RunFolder]], console: Console) -> Iter
                 said = time.monotonic()
                 left = seconds * (total - seen) / seen if seen else float("nan")
                 console.print(
-                    f"{done} runs · {seen / total:.0%} · {rate} tokens/s"
-                    f" · last {watch.text} · {left:,.0f} s left",
+                    f"{done} runs · {seen / total:.0%} · {rate} tokens/s · last {watch.text} · {left:,.0f} s left",
                     highlight=False,
                 )
             if ended:

@@ -22,7 +22,15 @@ COLUMNS = (
 )  # fmt: skip
 
 # What may differ between the runs of one law: the scales, the tuned hyperparameters, the seed. `base` may not.
-FREE = ("shape.", "horizon.tokens", "horizon.batch_tokens", "hparams.lr", "hparams.weight_decay", "seed", "data.options")
+FREE = (
+    "shape.",
+    "horizon.tokens",
+    "horizon.batch_tokens",
+    "hparams.lr",
+    "hparams.weight_decay",
+    "seed",
+    "data.options",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,7 +126,9 @@ def _file(path: Path, columns: Mapping[str, str]) -> pd.DataFrame:
         raise Refused(f"{path} cannot be read as {path.suffix[1:]}: {str(error).splitlines()[0]}") from None
     for ours, theirs in columns.items():
         if theirs not in table:
-            raise Refused(f"--column {ours}={theirs}: {path} has no column {theirs!r}, it has {', '.join(table.columns)}")
+            raise Refused(
+                f"--column {ours}={theirs}: {path} has no column {theirs!r}, it has {', '.join(table.columns)}"
+            )
     renamed = table.rename(columns={theirs: ours for ours, theirs in columns.items()})
     return renamed[[name for name in COLUMNS if name in renamed]]
 

@@ -218,7 +218,8 @@ def _decide(group: GroupLaws, choices: Mapping[str, LrChoice]) -> tuple[LrChoice
     told = {name: measured.estimates[name] for name in THEORY if name in measured.estimates}
     against = [name for name, estimate in told.items() if not estimate.contains(THEORY[name])]
     words = "; ".join(
-        f"{name}: theory {THEORY[name]:g}, the sweep {e.value:+.2f} [{e.low:+.2f}, {e.high:+.2f}]" for name, e in told.items()
+        f"{name}: theory {THEORY[name]:g}, the sweep {e.value:+.2f} [{e.low:+.2f}, {e.high:+.2f}]"
+        for name, e in told.items()
     )
     if against:
         return choices["power"], f"the sweep contradicts a constant optimum in {', '.join(against)} ({words})"
@@ -227,8 +228,12 @@ def _decide(group: GroupLaws, choices: Mapping[str, LrChoice]) -> tuple[LrChoice
 
 def _valleys(group: GroupLaws) -> list[Optimum]:
     """Optima with a fitted valley, the largest scale last."""
-    fitted = [optimum for optimum in group.optima if optimum.curvature_below is not None and optimum.log2_lr is not None]
-    return sorted(fitted, key=lambda optimum: tuple(optimum.scale.get(name, 0.0) for name in ("params_non_embedding", "tokens")))
+    fitted = [
+        optimum for optimum in group.optima if optimum.curvature_below is not None and optimum.log2_lr is not None
+    ]
+    return sorted(
+        fitted, key=lambda optimum: tuple(optimum.scale.get(name, 0.0) for name in ("params_non_embedding", "tokens"))
+    )
 
 
 def _regret(group: GroupLaws, chosen: LrChoice) -> tuple[float | None, tuple[float, float] | None]:

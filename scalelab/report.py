@@ -70,7 +70,9 @@ def write_html(folder: Path, title: str) -> Path:
         confirmation = _json(folder / "confirmation.json")
         found["confirmation"] = {**confirmation, "figure": _embedded(folder / "target.png")}
     if not any(found.values()):
-        raise Refused(f"nothing to report in {folder}: looked for check/, laws/laws.json, recipe.yaml, confirmation.json")
+        raise Refused(
+            f"nothing to report in {folder}: looked for check/, laws/laws.json, recipe.yaml, confirmation.json"
+        )
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=jinja2.StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,

@@ -162,6 +162,4 @@ def count_flops_per_token(shape: Shape, architecture: Architecture) -> FlopCount
     readout = shape.vocab * shape.width  # a tied table is stored once but still multiplied with
     attention = 6 * shape.depth * shape.context * shape.width
     six_n = 6 * (params.matrices + params.vectors + readout)
-    return FlopCount(
-        six_n_non_embedding=6 * params.non_embedding, six_n=six_n, six_n_attention=six_n + attention
-    )
+    return FlopCount(six_n_non_embedding=6 * params.non_embedding, six_n=six_n, six_n_attention=six_n + attention)

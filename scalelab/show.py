@@ -120,7 +120,10 @@ def recipe(found: Recipe, console: Console) -> None:
         f" {target['steps']:,} steps, {found.cost_flops:.2e} FLOPs",
         "bold",
     )
-    say(console, f"base learning rate {interval(found.lr.value, found.lr.low, found.lr.high)}: {found.lr.kind}; {found.why}")
+    say(
+        console,
+        f"base learning rate {interval(found.lr.value, found.lr.low, found.lr.high)}: {found.lr.kind}; {found.why}",
+    )
     for choice in found.choices:
         mark = "→" if choice == found.lr else " "
         say(console, f"{mark} {choice.kind:8} {interval(choice.value, choice.low, choice.high)}  {choice.law}")
@@ -168,7 +171,11 @@ def confirmation(found: Confirmation, console: Console) -> None:
     ]  # fmt: skip
     console.print(grid("At the target", ("lr", "loss", "seed sd", "seeds", ""), rows, left=0))
     error = "" if found.se_nats is None else f" ± {found.se_nats:.4f} (standard error over paired seeds)"
-    say(console, f"regret at the target: {found.regret_nats:.4f} nats{error}, {found.regret_percent:.2f} % of the loss", "bold")
+    say(
+        console,
+        f"regret at the target: {found.regret_nats:.4f} nats{error}, {found.regret_percent:.2f} % of the loss",
+        "bold",
+    )
     if found.seed_sd_nats is not None:
         say(console, f"seed noise there: sd {found.seed_sd_nats:.4f} nats a run")
     if found.compute_share is not None:

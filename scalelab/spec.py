@@ -213,9 +213,7 @@ class RunSpec:
     @property
     def site_ratios(self) -> Ratios:
         """What sites scale with: head dimension and depth of the target against the base."""
-        return Ratios(
-            head_dim=self.shape.ratio(self.base, "head_dim"), depth=self.shape.ratio(self.base, "depth")
-        )
+        return Ratios(head_dim=self.shape.ratio(self.base, "head_dim"), depth=self.shape.ratio(self.base, "depth"))
 
     @property
     def fingerprint(self) -> str:

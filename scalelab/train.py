@@ -56,7 +56,9 @@ def run(
 def _train(spec: RunSpec, observers: Sequence[Observer], device: str) -> Trial:
     corpus = corpora.load(spec.data.name, **dict(spec.data.options))
     if corpus.sha256 != spec.data.sha256:
-        raise RuntimeError(f"corpus {corpus.name} is {corpus.sha256[:12]}, the spec was made for {spec.data.sha256[:12]}")
+        raise RuntimeError(
+            f"corpus {corpus.name} is {corpus.sha256[:12]}, the spec was made for {spec.data.sha256[:12]}"
+        )
     network = build(spec, device)
     assert isinstance(network, Transformer)
     optim = optimizer(network, spec)
@@ -94,9 +96,7 @@ def _train(spec: RunSpec, observers: Sequence[Observer], device: str) -> Trial:
 
 
 def _batch(spec: RunSpec, corpus: Corpus, step: int, device: str) -> torch.Tensor:
-    tokens = train_batch(
-        corpus, seed=spec.seed, step=step, sequences=spec.sequences, context=spec.shape.context
-    )
+    tokens = train_batch(corpus, seed=spec.seed, step=step, sequences=spec.sequences, context=spec.shape.context)
     return torch.from_numpy(tokens).to(device)
 
 

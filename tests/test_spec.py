@@ -70,7 +70,11 @@ def test_schedules_rise_once_and_never_leave_their_bounds(
     schedule: str, steps: int, warmup: float, final: float
 ) -> None:
     horizon = Horizon(
-        tokens=steps * 8, batch_tokens=8, schedule=schedule, warmup_fraction=warmup, final_lr_ratio=final  # type: ignore[arg-type]
+        tokens=steps * 8,
+        batch_tokens=8,
+        schedule=schedule,
+        warmup_fraction=warmup,
+        final_lr_ratio=final,  # type: ignore[arg-type]
     )
     factors = [horizon.lr_factor(step) for step in range(steps)]
     rising = horizon.warmup_steps

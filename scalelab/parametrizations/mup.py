@@ -27,9 +27,7 @@ ADAM = {
 }
 
 SGD = {
-    Role.EMBEDDING: Rule(
-        multiplier=ONE, init=ONE, lr=Power(fan_out=1), weight_decay=Power(fan_out=-1), eps=None
-    ),
+    Role.EMBEDDING: Rule(multiplier=ONE, init=ONE, lr=Power(fan_out=1), weight_decay=Power(fan_out=-1), eps=None),
     Role.HIDDEN: Rule(
         multiplier=ONE,
         init=Power(fan_in=-HALF),

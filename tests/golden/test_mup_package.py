@@ -107,7 +107,9 @@ def test_transformer_groups_and_trajectory_equal_mup() -> None:
     undecayed = [p for name, p in named.items() if name.endswith("gain")]
     decayed = [p for name, p in named.items() if not name.endswith("gain")]
     their_optimizer = mup.MuAdamW(
-        [{"params": decayed, "weight_decay": 0.1}, {"params": undecayed, "weight_decay": 0.0}], lr=0.01, betas=(0.9, 0.95)
+        [{"params": decayed, "weight_decay": 0.1}, {"params": undecayed, "weight_decay": 0.0}],
+        lr=0.01,
+        betas=(0.9, 0.95),
     )
     our_optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.95))
     generator = torch.Generator().manual_seed(0)

@@ -74,7 +74,13 @@ def test_each_matrix_uses_its_own_fan_in_and_fan_out() -> None:
     changed = {"sizes": {**SIZES, "ffn": 8 * 256}, "base_sizes": {**SIZES, "ffn": 4 * 64}}
     for optimizer, up, down in (("sgd", 2.0, 0.5), ("adamw", 0.25, 0.125)):
         spec = make_spec(
-            "mup", width=256, depth=2, base_width=64, optimizer=optimizer, hparams={"lr": 1.0}, **changed  # type: ignore[arg-type]
+            "mup",
+            width=256,
+            depth=2,
+            base_width=64,
+            optimizer=optimizer,
+            hparams={"lr": 1.0},
+            **changed,  # type: ignore[arg-type]
         )
         at = {setting.tensor.name: setting.lr for setting in settings(spec)}
         assert (at["blocks.1.mlp.up.weight"], at["blocks.1.mlp.down.weight"]) == (up, down)
