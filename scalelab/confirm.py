@@ -92,7 +92,7 @@ def confirm(recipe: Recipe, runs: Runs, *, proxies: Runs | None = None) -> Confi
     means = losses.mean(axis=1).where(losses.notna().all(axis=1), math.inf)
     if not math.isfinite(means[mine]):
         raise Refused(f"the recipe's lr {mine:.6g} diverged at the target: the regret is unbounded, see its trial.json")
-    best = float(means.idxmin())
+    best = float(lrs[int(np.argmin(means.to_numpy()))])
     paired = (losses.loc[mine] - losses.loc[best]).dropna().to_numpy()
     spread = losses.std(axis=1, ddof=1).dropna()
     return Confirmation(
@@ -102,7 +102,7 @@ def confirm(recipe: Recipe, runs: Runs, *, proxies: Runs | None = None) -> Confi
         se_nats=float(paired.std(ddof=1) / math.sqrt(len(paired))) if len(paired) > 1 and best != mine else None,
         regret_percent=100 * float(paired.mean()) / float(means[best]),
         seed_sd_nats=float(np.sqrt(np.square(spread).mean())) if len(spread) else None,
-        results=tuple(_result(float(lr), at_target[at_target["lr"] == lr]) for lr in lrs),
+        results=tuple(_result(lr, at_target[at_target["lr"] == lr]) for lr in map(float, lrs)),
         **_compute(recipe, proxies),
     )
 

@@ -42,13 +42,12 @@ def run_job(
     launched again, it runs again.
     """
     folder.path.mkdir(parents=True, exist_ok=True)
-    if folder.finished:
-        return folder.read()
+    if final := folder.final():
+        return final
     try:
         with FileLock(folder.path / LOCK_FILE, timeout=0):
-            if folder.finished:  # by whoever held the lock until now
-                return folder.read()
-            return _run(spec, folder, tracker or NoTracker(), device, threads)
+            # Whoever held the lock until now may have finished it.
+            return folder.final() or _run(spec, folder, tracker or NoTracker(), device, threads)
     except Timeout:
         return None
 

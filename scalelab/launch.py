@@ -22,7 +22,7 @@ from scalelab.errors import Refused
 from scalelab.jobs import run_job
 from scalelab.spec import RunSpec
 from scalelab.trackers import tracker
-from scalelab.trials import Outcome, RunFolder, Trial
+from scalelab.trials import TRIAL_FILE, Outcome, RunFolder
 
 CONFIG_NAME = "train"
 VERSION_BASE = "1.3"
@@ -38,7 +38,7 @@ WORKER_ENVIRONMENT = {
 
 
 def _plain(config: DictConfig) -> dict[str, Any]:
-    visible = OmegaConf.masked_copy(config, [key for key in config if key != "hydra"])
+    visible = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
     plain = OmegaConf.to_container(visible, resolve=True, throw_on_missing=True)
     assert isinstance(plain, dict)
     return {str(key): value for key, value in plain.items()}
@@ -58,11 +58,6 @@ class PlannedRun:
     overrides: tuple[str, ...]
     spec: RunSpec
     folder: RunFolder
-
-    @property
-    def trial(self) -> Trial | None:
-        """The final trial, where this run has one already."""
-        return self.folder.read() if self.folder.finished else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,13 +125,13 @@ def _split(compose: Any, given: Sequence[str]) -> list[tuple[str, ...]]:
     from hydra.core.override_parser.overrides_parser import OverridesParser
 
     parser = OverridesParser.create()
-    parsed = parser.parse_overrides(list(given))
-    fixed = [override.input_line for override in parsed if not override.is_sweep_override()]
+    parsed = [(line, override) for line, override in zip(given, parser.parse_overrides(list(given)), strict=True)]
+    fixed = [line for line, override in parsed if not override.is_sweep_override()]
     study = compose(CONFIG_NAME, fixed, return_hydra_config=True).hydra.sweeper.get("params") or {}
     lines = [f"{key}={value}" for key, value in study.items()]
-    task = parser.parse_overrides([*lines, *(o.input_line for o in parsed if not o.is_hydra_override())])
+    task = parser.parse_overrides([*lines, *(line for line, override in parsed if not override.is_hydra_override())])
     (batch,) = BasicSweeper.split_arguments(task, None)
-    own = [o.input_line for o in parsed if o.is_hydra_override()]
+    own = [line for line, override in parsed if override.is_hydra_override()]
     return [(*own, *job) for job in batch]
 
 
@@ -174,7 +169,7 @@ def summary(planned: Plan) -> dict[Outcome | None, int]:
     """How many runs of a plan ended in which way; None counts those that have not ended."""
     counts: dict[Outcome | None, int] = {}
     for run in planned.runs:
-        ended = (run.folder.path / "trial.json").exists()
+        ended = (run.folder.path / TRIAL_FILE).exists()
         outcome = run.folder.read().outcome if ended else None
         counts[outcome] = counts.get(outcome, 0) + 1
     return counts

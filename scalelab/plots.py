@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from scalelab.confirm import Confirmation
     from scalelab.probe import Check
 
-STYLE: dict[str, Any] = {
+STYLE: Any = {
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,
@@ -137,7 +137,7 @@ def target(confirmation: "Confirmation") -> Figure:
     drawn, (axis,) = figure(1)
     ended = [result for result in confirmation.results if result.loss_nats is not None]
     x = [np.log2(result.lr) for result in ended]
-    y = [result.loss_nats for result in ended]
+    y = [result.loss_nats or 0.0 for result in ended]
     axis.errorbar(x, y, yerr=[result.sd_nats or 0.0 for result in ended], fmt="-o", ms=4, capsize=3, color="C0")
     axis.axvline(np.log2(confirmation.recipe_lr), color="C3", label="recipe")
     axis.set(title="At the target", xlabel="log2 peak learning rate (base)", ylabel="validation loss (nats/token)")

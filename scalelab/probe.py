@@ -173,7 +173,7 @@ def _record(spec: RunSpec, steps: int) -> tuple[list[dict[str, float]], list[dic
     for step in range(1, steps + 1):
         loss = network.loss(_tokens(spec, corpus, step=step, sequences=spec.sequences))
         optim.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         optim.step()
         now = _activations(network, fixed)
         activation.append({name: x.abs().mean().item() for name, x in now.items()})
@@ -198,7 +198,7 @@ def _activations(network: Transformer, tokens: Tensor) -> dict[str, Tensor]:
     for name, module in network.named_modules():
         label = _label(name, module)
         if label:
-            hooks.append(module.register_forward_hook(keep(label)))  # type: ignore[arg-type]
+            hooks.append(module.register_forward_hook(keep(label)))
     network(tokens[:, :-1])
     for hook in hooks:
         hook.remove()

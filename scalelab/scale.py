@@ -8,7 +8,6 @@ evaluated at the base is exactly 1.0.
 
 from dataclasses import dataclass, fields
 from fractions import Fraction
-from typing import Self
 
 Exact = int | Fraction
 
@@ -101,11 +100,11 @@ class Power:
             value *= float(ratio**exponent)
         return value
 
-    def __mul__(self, other: Self) -> "Power":
+    def __mul__(self, other: "Power") -> "Power":
         mine, theirs = dict(self.exponents), dict(other.exponents)
         return Power(**{k: mine.get(k, Fraction(0)) + theirs.get(k, Fraction(0)) for k in mine | theirs})
 
-    def __truediv__(self, other: Self) -> "Power":
+    def __truediv__(self, other: "Power") -> "Power":
         return self * other**-1
 
     def __pow__(self, exponent: Exact) -> "Power":

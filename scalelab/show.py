@@ -98,10 +98,10 @@ def _scales(group: GroupLaws) -> dict[str, set[float]]:
 def _optima(group: GroupLaws, varying: Sequence[str]) -> Table:
     rows = []
     for optimum in group.optima:
-        exp2 = [None if at is None else 2**at for at in (optimum.log2_lr, optimum.low, optimum.high)]
+        lr, low, high = (None if at is None else 2**at for at in (optimum.log2_lr, optimum.low, optimum.high))
         rows.append(
             (
-                *(f"{optimum.scale[name]:,.0f}" for name in varying), interval(*exp2, ".3g"),
+                *(f"{optimum.scale[name]:,.0f}" for name in varying), interval(lr, low, high, ".3g"),
                 "—" if optimum.loss_nats is None else f"{optimum.loss_nats:.4f}",
                 f"{optimum.n_runs}{f' ({optimum.n_diverged}×)' if optimum.n_diverged else ''}", optimum.status.lower(),
             )

@@ -83,7 +83,7 @@ def _train(spec: RunSpec, observers: Sequence[Observer], device: str) -> Trial:
         if not math.isfinite(loss_nats):
             return _trial(spec, step, started, device, diverged=f"training loss {loss_nats} at step {step}")
         optim.zero_grad(set_to_none=True)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         if spec.hparams.clip_norm is not None:
             torch.nn.utils.clip_grad_norm_(network.parameters(), spec.hparams.clip_norm)
         set_lr(optim, factor)

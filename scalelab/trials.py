@@ -62,10 +62,15 @@ class RunFolder:
 
     path: Path
 
+    def final(self) -> Trial | None:
+        """The trial here, if it is final (OK or DIVERGED)."""
+        trial = self.read() if (self.path / TRIAL_FILE).exists() else None
+        return trial if trial is not None and trial.outcome is not Outcome.FAILED else None
+
     @property
     def finished(self) -> bool:
-        """Whether a final trial (OK or DIVERGED) is here."""
-        return (self.path / TRIAL_FILE).exists() and self.read().outcome is not Outcome.FAILED
+        """Whether a final trial is here."""
+        return self.final() is not None
 
     def read(self) -> Trial:
         """The trial of this folder; `Refused` where the file is missing, corrupt or of another version."""

@@ -32,6 +32,19 @@ class Linear(nn.Module):
         return F.linear(x if self.multiplier == 1.0 else x * self.multiplier, self.weight, self.bias)
 
 
+class Embedding(nn.Module):
+    """y = multiplier · W[id]."""
+
+    def __init__(self, entries: int, width: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(entries, width))
+        self.multiplier = 1.0
+
+    def forward(self, ids: Tensor) -> Tensor:
+        x = F.embedding(ids, self.weight)
+        return x if self.multiplier == 1.0 else x * self.multiplier
+
+
 class RMSNorm(nn.Module):
     """x / rms(x), times a learned gain where there is one."""
 
@@ -65,7 +78,8 @@ class Attention(nn.Module):
         if self.query_norm is not None and self.key_norm is not None:
             q_BTHK, k_BTGK = self.query_norm(q_BTHK), self.key_norm(k_BTGK)
         # One rotation for queries and keys together: a third of the attention block's time on a CPU at small width.
-        q_BTHK, k_BTGK = rotate(torch.cat([q_BTHK, k_BTGK], dim=-2), rope).split([self.heads, self.kv_heads], dim=-2)
+        qk = rotate(torch.cat([q_BTHK, k_BTGK], dim=-2), rope)
+        q_BTHK, k_BTGK = torch.split(qk, [self.heads, self.kv_heads], dim=-2)
         y_BHTK = F.scaled_dot_product_attention(
             q_BTHK.transpose(-3, -2),
             k_BTGK.transpose(-3, -2),
@@ -117,8 +131,7 @@ class Transformer(nn.Module):
     def __init__(self, spec: RunSpec) -> None:
         super().__init__()
         shape, architecture = spec.shape, spec.architecture
-        self.embedding = nn.Embedding(shape.vocab, shape.width)
-        self.embedding_multiplier = spec.hparams.embedding_multiplier
+        self.embedding = Embedding(shape.vocab, shape.width)
         self.blocks = nn.ModuleList(Block(shape, architecture, multipliers(spec)) for _ in range(shape.depth))
         self.norm = RMSNorm(shape.width, gain=architecture.norm_gains)
         self.readout = Linear(shape.width, shape.vocab)
@@ -128,8 +141,6 @@ class Transformer(nn.Module):
 
     def forward(self, ids_BT: Tensor) -> Tensor:
         x_BTD = self.embedding(ids_BT)
-        if self.embedding_multiplier != 1.0:
-            x_BTD = x_BTD * self.embedding_multiplier
         cos_T1K, sin_T1K = self.rope[:, : ids_BT.shape[-1]]  # type: ignore[index]
         for block in self.blocks:
             x_BTD = block(x_BTD, (cos_T1K, sin_T1K))
@@ -158,13 +169,8 @@ def rotate(x_BTHK: Tensor, rope: tuple[Tensor, Tensor]) -> Tensor:
 
 def build(spec: RunSpec, device: str = "cpu") -> Transformer:
     """The network of a spec, initialised; every parameter is claimed by the inventory exactly once, or it is a bug."""
-    with torch.device("meta"):
+    with torch.device(device):
         network = Transformer(spec)
-    network.to_empty(device=device)
-    rope = torch.stack(rope_tables(spec.shape.context, spec.shape.head_dim))
-    network.register_buffer("rope", rope.to(device), persistent=False)
-    if spec.architecture.tied_head:  # to_empty gives shared parameters storage of their own
-        network.readout.weight = network.embedding.weight
     resolved = {setting.tensor.name: setting for setting in settings(spec)}
     parameters = dict(network.named_parameters())
     if parameters.keys() != resolved.keys():
@@ -173,12 +179,13 @@ def build(spec: RunSpec, device: str = "cpu") -> Transformer:
         if tuple(parameter.shape) != resolved[name].tensor.size(spec.shape):
             raise RuntimeError(f"{name} is {tuple(parameter.shape)}, its role says {resolved[name].tensor}")
         initialise(parameter, resolved[name], spec.seed)
-        if name.endswith(".weight") and name != "embedding.weight":
-            network.get_submodule(name.removesuffix(".weight")).multiplier = resolved[name].multiplier  # type: ignore[assignment]
-    if spec.architecture.tied_head:
-        network.readout.multiplier = resolved["embedding.weight"].multiplier
-    else:
-        network.embedding_multiplier *= resolved["embedding.weight"].multiplier
+        module = network.get_submodule(name.rpartition(".")[0])
+        if isinstance(module, Linear | Embedding) and name.endswith(".weight"):
+            module.multiplier = resolved[name].multiplier
+    if spec.architecture.tied_head:  # the shared table's multiplier is the readout's
+        network.readout.multiplier = network.embedding.multiplier
+        network.embedding.multiplier = 1.0
+    network.embedding.multiplier *= spec.hparams.embedding_multiplier
     return network
 
 

@@ -108,7 +108,7 @@ class Parametrization:
 
         TIED cells are left out: one tensor that is read in two places cannot absorb a shift of one of them.
         """
-        rules = {
+        rules: dict[tuple[Role, Family], Rule] = {
             (role, family): rule.shifted(thetas.get(role, ONE), family)
             for (role, family), rule in self.rules.items()
             if role is not Role.TIED

@@ -153,7 +153,7 @@ class _Multiplied(MLP):
 
     def __init__(self, width: int) -> None:
         super().__init__(width)
-        self.multipliers = {name: 1.0 for name in MLP_ROLES}
+        self.multipliers = dict.fromkeys(MLP_ROLES, 1.0)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         a = {name: p * self.multipliers[name] for name, p in self.named_parameters()}
