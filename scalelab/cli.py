@@ -87,10 +87,9 @@ def fit(
         from scalelab import readers, report, show
         from scalelab.laws import fit as fit_laws
         from scalelab.laws import write
-        from scalelab.recommend import THEORY
 
         found = readers.read(runs, columns=readers.parse_columns(column or []))
-        theory = {name: exponent for name, exponent in THEORY.items() if name in found.table}
+        theory = {name: 0.0 for name in ("width", "depth") if name in found.table}
         laws = fit_laws(
             found.table, seed=seed, draws=draws, theory=theory, template=found.template, sources=found.sources
         )

@@ -3,6 +3,7 @@
 The keys are those of conf/train.yaml. This file knows no Hydra: it takes the configuration as a plain mapping.
 """
 
+import functools
 import json
 from collections.abc import Mapping
 from fractions import Fraction
@@ -69,7 +70,7 @@ def spec_from_config(config: Mapping[str, Any]) -> RunSpec:
     odd = sorted(set(config) - KEYS)
     if odd:
         raise Refused(f"unknown key {', '.join(odd)}: accepted are {', '.join(sorted(KEYS))}")
-    model, optimizer, base = dict(config["model"]), dict(config["optimizer"]), dict(config["base"])
+    model, optimizer, base = (_group(config, name) for name in ("model", "optimizer", "base"))
     mlp_ratio = _fraction("model.mlp_ratio", model.pop("mlp_ratio"))
     model_name = model.pop("name")
     corpus = _data(config)
@@ -129,7 +130,7 @@ def _shape(config: Mapping[str, Any], vocab: int, mlp_ratio: Fraction, *, width:
 
 
 def _hparams(config: Mapping[str, Any], optimizer: Mapping[str, Any]) -> Hparams:
-    init, multipliers = dict(config["init"]), dict(config["multipliers"])
+    init, multipliers = _group(config, "init"), _group(config, "multipliers")
     values = {
         **{name: None if value is None else _real(f"optimizer.{name}", value) for name, value in optimizer.items()},
         "lr": _real("lr", config["lr"]) * _real("lr_factor", config["lr_factor"]),
@@ -150,7 +151,10 @@ def _data(config: Mapping[str, Any]) -> DataSpec:
     options = dict(config["data"])
     name = options.pop("name")
     given = tuple(sorted((key, value) for key, value in options.items() if value is not None))
-    corpus = data.load(name, **dict(given))
+    for key, value in given:
+        if isinstance(value, list | dict):
+            raise Refused(f"data.{key}={value!r}: accepted is one value, a number or text")
+    corpus = _corpus(name, given)
     return DataSpec(
         name=name,
         sha256=corpus.sha256,
@@ -159,6 +163,17 @@ def _data(config: Mapping[str, Any]) -> DataSpec:
         validation_tokens=_integer("validation_tokens", config["validation_tokens"]),
         options=given,
     )
+
+
+@functools.cache  # a plan asks for the same corpus once a run
+def _corpus(name: str, options: tuple[tuple[str, Any], ...]) -> data.Corpus:
+    return data.load(name, **dict(options))
+
+
+def _group(config: Mapping[str, Any], name: str) -> dict[str, Any]:
+    if not isinstance(config[name], Mapping):
+        raise Refused(f"{name}={config[name]!r}: accepted are keys below it, {name}.KEY=VALUE; see conf/train.yaml")
+    return dict(config[name])
 
 
 def _make(kind: type[T], group: str, values: Mapping[str, Any]) -> T:
@@ -234,4 +249,4 @@ def _written(value: Any) -> str:
         return "null"
     if isinstance(value, bool):
         return str(value).lower()
-    return json.dumps(value) if isinstance(value, str) and not value.isidentifier() else str(value)
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, str) and not value.isidentifier() else str(value)

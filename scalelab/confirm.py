@@ -9,11 +9,14 @@ import numpy as np
 import pandas as pd
 
 from scalelab.errors import Refused
+from scalelab.laws.cells import SCALES, groups
+from scalelab.laws.optimum import optima
 from scalelab.readers import Runs
 from scalelab.recipe import Recipe
 from scalelab.spec import as_plain
 from scalelab.trials import write_atomically
 
+DRAWS = 1000  # of the bootstrap of the target's optimum
 SAME_LR = 1e-3  # relative: a run counts as the recipe's when its lr agrees this well
 
 
@@ -35,7 +38,10 @@ class Confirmation:
     `regret_nats` is the mean loss at the recipe's LR minus that at the best LR tried, over the seeds both have; 0 where
     the recipe's is the best tried. `se_nats` is its standard error over paired seeds (a seed shares initialisation and
     data order), None with fewer than two. The best is picked from `results`, so noise makes it look better than it is:
-    the regret errs upwards. `replaced_flops` is the proxies' LR grid with their seeds at the target's cost a run.
+    the regret errs upwards, and a grid by factors of two cannot see a smaller miss. `valley_lr` (with its 95 %
+    interval) is the optimum of a valley fitted to the runs, `valley_regret_nats` the recipe's excess over that valley's
+    floor; None where no valley could be fitted. `replaced_flops` is the proxies' LR grid with their seeds at the
+    target's cost a run.
     """
 
     recipe_lr: float
@@ -44,6 +50,10 @@ class Confirmation:
     se_nats: float | None
     regret_percent: float
     seed_sd_nats: float | None
+    valley_lr: float | None
+    valley_lr_low: float | None
+    valley_lr_high: float | None
+    valley_regret_nats: float | None
     results: tuple[LrResult, ...]
     tuning_flops: float | None
     replaced_flops: float | None
@@ -103,8 +113,20 @@ def confirm(recipe: Recipe, runs: Runs, *, proxies: Runs | None = None) -> Confi
         regret_percent=100 * float(paired.mean()) / float(means[best]),
         seed_sd_nats=float(np.sqrt(np.square(spread).mean())) if len(spread) else None,
         results=tuple(_result(lr, at_target[at_target["lr"] == lr]) for lr in map(float, lrs)),
+        **_valley(at_target, float(mine)),
         **_compute(recipe, proxies),
     )
+
+
+def _valley(at_target: pd.DataFrame, lr: float) -> dict[str, float | None]:
+    """The target's own optimum, from the same robust fit as the proxies'."""
+    (group,) = groups(at_target, scales=tuple(SCALES))
+    (optimum,), _, _ = optima(group.cells, draws=DRAWS, rng=np.random.default_rng(0))
+    found = {"valley_lr": optimum.log2_lr, "valley_lr_low": optimum.low, "valley_lr_high": optimum.high}
+    return {
+        **{name: None if at is None else 2**at for name, at in found.items()},
+        "valley_regret_nats": None if optimum.log2_lr is None else optimum.excess_nats(math.log2(lr)),
+    }
 
 
 def _result(lr: float, rows: pd.DataFrame) -> LrResult:

@@ -6,7 +6,7 @@ mistake in any of a sweep's runs is refused before the first one is paid for.
 
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,10 +18,11 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from scalelab.config import config_dir, spec_from_config
+from scalelab.data import load, validation_batches
 from scalelab.errors import Refused
 from scalelab.jobs import run_job
 from scalelab.spec import RunSpec
-from scalelab.trackers import tracker
+from scalelab.trackers import Tracker, tracker
 from scalelab.trials import TRIAL_FILE, Outcome, RunFolder
 
 CONFIG_NAME = "train"
@@ -76,9 +77,9 @@ def refusing() -> Iterator[None]:
     """Hydra's and OmegaConf's errors about a user's configuration as one line."""
     try:
         yield
-    except OmegaConfBaseException as error:
-        raise Refused(_one_line(error)) from None
-    except hydra.errors.HydraException as error:
+    except Refused:
+        raise
+    except (OmegaConfBaseException, hydra.errors.HydraException, ValueError) as error:  # a number for a group's name
         raise Refused(_one_line(error)) from None
 
 
@@ -88,7 +89,12 @@ def _one_line(error: BaseException) -> str:
         error = error.__cause__
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     kept = [line for line in lines if not line.startswith(("full_key", "object_type", "Search path", "To append"))]
-    return "; ".join(kept[:3]) + ": see conf/train.yaml for the accepted keys"
+    options = [line for line in lines if line.startswith("Available options")]
+    if options:  # the names follow, one a line, then where they were searched for
+        at = lines.index(options[0])
+        names = lines[at + 1 : next((i for i in range(at, len(lines)) if lines[i].startswith("Config search")), None)]
+        return f"{'; '.join(lines[:at])}: accepted are {', '.join(names)}"
+    return "; ".join(kept[:3]).rstrip(".") + ": see conf/train.yaml for the accepted keys"
 
 
 def plan(overrides: Sequence[str], *, multirun: bool, directories: Sequence[str] = ()) -> Plan:
@@ -107,11 +113,24 @@ def plan(overrides: Sequence[str], *, multirun: bool, directories: Sequence[str]
         runs: dict[str, PlannedRun] = {}
         for job in jobs:
             config = compose(CONFIG_NAME, list(job), return_hydra_config=True)
-            spec = spec_from_config(_plain(config))
+            plain = _plain(config)
+            spec = spec_from_config(plain)
+            _worker(plain)
             where = config.hydra.sweep if multirun else config.hydra.run
             folder = RunFolder(Path(where.dir) / where.subdir if multirun else Path(where.dir))
             runs.setdefault(spec.fingerprint, PlannedRun(overrides=job, spec=spec, folder=folder))
+    for data, context in {(run.spec.data, run.spec.shape.context): None for run in runs.values()}:
+        corpus = load(data.name, **dict(data.options))
+        validation_batches(corpus, tokens=data.validation_tokens, sequences=1, context=context)  # refuses a short split
     return Plan(runs=tuple(runs.values()))
+
+
+def _worker(plain: Mapping[str, Any]) -> tuple[Tracker, int]:
+    """The tracker and the threads of a job; `Refused` on what is not accepted."""
+    threads = plain["threads"]
+    if not isinstance(threads, int) or threads < 1:
+        raise Refused(f"threads={threads!r}: accepted is a positive whole number")
+    return tracker(**plain["tracker"]), threads
 
 
 def searching(directories: Sequence[str]) -> list[str]:
@@ -139,10 +158,8 @@ def job(config: DictConfig) -> float | None:
     """One job of Hydra's: the validation loss of the run in its own folder (None where there is none)."""
     plain = _plain(config)
     folder = RunFolder(Path(HydraConfig.get().runtime.output_dir))
-    sink = tracker(**plain["tracker"])
-    trial = run_job(
-        spec_from_config(plain), folder, tracker=sink, device=plain["device"], threads=int(plain["threads"])
-    )
+    sink, threads = _worker(plain)
+    trial = run_job(spec_from_config(plain), folder, tracker=sink, device=plain["device"], threads=threads)
     return trial.loss_nats if trial else None
 
 

@@ -53,7 +53,10 @@ def split_flags(arguments: Sequence[str]) -> tuple[list[str], bool, list[str]]:
         if argument in ("-m", "--multirun"):
             multirun = True
         elif argument in ("--config-dir", "-cd"):
-            directories.append(str(Path(next(rest, ".")).resolve()))
+            directory = Path(next(rest, ""))
+            if not directory.is_dir():
+                raise Refused(f"{argument} {directory}: accepted is a folder of configuration files")
+            directories.append(str(directory.resolve()))
         elif argument.startswith("-"):
             raise Refused(
                 f"unknown option {argument}: accepted are -m, --config-dir, --dry-run, --recipe and KEY=VALUE"
@@ -64,7 +67,7 @@ def split_flags(arguments: Sequence[str]) -> tuple[list[str], bool, list[str]]:
 
 
 def print_plan(planned: Plan, console: Console, *, rows: int) -> None:
-    """What is about to be run and what it costs; `rows` runs of it one by one, what is derived beside what was asked."""
+    """What is about to be run and what it costs; `rows` runs one by one, what follows beside what was asked."""
     if rows:
         _print_runs(planned.runs, console, rows)
     specs = [run.spec for run in planned.runs]

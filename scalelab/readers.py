@@ -1,7 +1,7 @@
 """Readers: run folders, CSV, Parquet and JSONL → one table of trials, a row a run, in named units.
 
-The columns are those of `COLUMNS`; a file may name its own (`--column loss_nats=val_loss`). What run folders know beyond
-the table, their full specs, is kept beside it, so that a recipe can be resolved to every parameter.
+The columns are those of `COLUMNS`; a file may name its own (`--column loss_nats=val_loss`). What run folders know
+beyond the table, their full specs, is kept beside it, so that a recipe can be resolved to every parameter.
 """
 
 from collections.abc import Iterable, Mapping, Sequence

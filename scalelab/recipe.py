@@ -21,8 +21,8 @@ RECIPE_VERSION = 1
 class LrChoice:
     """One way to the base learning rate at the target: value with 95 % interval, where it comes from, what it rests on.
 
-    `kind` is "theory" (the table carries it: the optimum is the same at every scale, pooled over the proxies) or
-    "measured" (the fitted law, extrapolated).
+    `kind` is "theory" (the table carries it: the optimum is the same at every scale, pooled over the proxies),
+    "measured" (the fitted law, extrapolated) or "constant" (the pooled optimum, which the table does not claim).
     """
 
     kind: str
@@ -37,8 +37,9 @@ class LrChoice:
 class GroupRecipe:
     """The values of the parameters that match `patterns` (shell wildcards on parameter names), at the target.
 
-    `lr` is the peak with its interval `lr_low`..`lr_high`; `weight_decay` is torch's (a step decays by lr·weight_decay);
-    `eps` None where the optimizer has none; `init_std` 0 means zeros (gains: ones); `multiplier` is on the forward pass.
+    `lr` is the peak with its interval `lr_low`..`lr_high`; `weight_decay` is torch's (a step decays by
+    lr·weight_decay); `eps` None where the optimizer has none; `init_std` 0 means zeros (gains: ones); `multiplier`
+    is on the forward pass.
     """
 
     role: str

@@ -1,26 +1,28 @@
 """Laws, a table and a target → a recipe.
 
-The tuned number is the base learning rate; the table carries it to every tensor. A parametrization that transfers says
-that its optimum does not move with scale, the sweep says how it did move. Where the measured exponents cannot tell the
-two apart (theory lies in their 95 % interval), the pooled optimum is taken: extrapolating a slope that is noise costs
-more than it can give. Where they can, the measurement wins, and the recipe says so. Both are always reported.
+The tuned number is the base learning rate; the table carries it to every tensor. A parametrization that transfers over
+a scale says that its optimum does not move with it, the sweep says how it did move. Where the measured exponents cannot
+tell the two apart (theory lies in their 95 % interval), the pooled optimum is taken: extrapolating a slope that is
+noise costs more than it can give. Where they can, or where the table claims nothing (SP; muP in depth; any table in
+tokens), the measurement is taken, and the recipe says so. Both are always reported.
 """
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from fractions import Fraction
 from typing import Any
 
 from scalelab.config import FFN_MULTIPLE, overrides_of
 from scalelab.errors import Refused, unknown
 from scalelab.laws import Fit, GroupLaws, Laws, Optimum
+from scalelab.parametrizations import table
 from scalelab.recipe import GroupRecipe, LrChoice, Recipe, patterns
 from scalelab.resolve import groups, multipliers, settings
 from scalelab.shape import Shape, count_params
-from scalelab.spec import RunSpec, from_plain
+from scalelab.spec import RunSpec, as_plain, from_plain
 
 TARGET_KEYS = ("width", "depth", "tokens", "batch_tokens", "heads", "head_dim", "kv_heads", "ffn")
-THEORY = {"width": 0.0, "depth": 0.0}  # what every transferring table claims of the base learning rate
+CONSTANT = 0.0  # the exponent of the base learning rate over a scale that a table transfers over
 FAR_DECADES = 1.0  # extrapolation over more than a factor of ten in an input is warned of in stronger words
 
 
@@ -67,8 +69,9 @@ def recommend(laws: Laws, target: Mapping[str, int], *, parametrization: str | N
         "params_non_embedding": float(count_params(spec.shape, spec.architecture).non_embedding),
         "tokens": float(spec.horizon.tokens),
     }
-    choices = {name: _choice(name, fit, inputs) for name, fit in group.lr_fits.items()}
-    chosen, why = _decide(group, choices)
+    claims = table(spec.parametrization).transfers
+    choices = {name: _choice(name, fit, inputs, claims) for name, fit in group.lr_fits.items()}
+    chosen, why = _decide(group, choices, claims)
     resolved = from_plain({**_plain(spec), "hparams": {**_plain(spec)["hparams"], "lr": chosen.value}})
     regret, factor_2 = _regret(group, chosen)
     return Recipe(
@@ -103,8 +106,6 @@ def recommend(laws: Laws, target: Mapping[str, int], *, parametrization: str | N
 
 
 def _plain(spec: RunSpec) -> dict[str, Any]:
-    from scalelab.spec import as_plain
-
     plain: dict[str, Any] = as_plain(spec)
     return plain
 
@@ -185,18 +186,19 @@ def _refuse_smaller(group: GroupLaws, spec: RunSpec, proxy: RunSpec) -> None:
     if size < largest:
         raise Refused(
             f"the target has {size:,} non-embedding parameters, fewer than the largest proxy's {largest:,}"
-            f" (width {proxy.shape.width}, depth {proxy.shape.depth}): nothing to project, read its optimum from the laws"
+            f" (width {proxy.shape.width}, depth {proxy.shape.depth}): nothing to project, the laws hold its optimum"
         )
     low = min(optimum.scale.get("tokens", math.inf) for optimum in group.optima)
     if spec.horizon.tokens < low < math.inf:
         raise Refused(f"the target trains on {spec.horizon.tokens:,} tokens, fewer than every proxy ({low:,.0f})")
 
 
-def _choice(name: str, fit: Fit, inputs: Mapping[str, float]) -> LrChoice:
+def _choice(name: str, fit: Fit, inputs: Mapping[str, float], claims: Sequence[str]) -> LrChoice:
     prediction = fit.predict(**{scale: value for scale, value in inputs.items() if scale in fit.domain})
     scales = ", ".join(fit.reference) or "nothing"
+    constant = "theory" if set(fit.reference) <= set(claims) else "constant"
     return LrChoice(
-        kind="theory" if name == "constant" else "measured",
+        kind=constant if name == "constant" else "measured",
         value=prediction.value,
         low=prediction.low,
         high=prediction.high,
@@ -205,22 +207,24 @@ def _choice(name: str, fit: Fit, inputs: Mapping[str, float]) -> LrChoice:
     )
 
 
-def _decide(group: GroupLaws, choices: Mapping[str, LrChoice]) -> tuple[LrChoice, str]:
+def _decide(group: GroupLaws, choices: Mapping[str, LrChoice], claims: Sequence[str]) -> tuple[LrChoice, str]:
     """The choice between theory and measurement, and the reason in words."""
     if "constant" not in choices:
         name = next(iter(choices))
         return choices[name], f"only the law in {', '.join(group.lr_fits[name].reference)} could be fitted"
     if "power" not in choices:
         return choices["constant"], "no exponent could be measured, so the optimum is taken as constant, unverified"
-    measured = group.lr_fits["power"]
-    if "tokens" in measured.reference:
-        return choices["power"], "tokens varied, and no table here says how the optimum moves with them"
-    told = {name: measured.estimates[name] for name in THEORY if name in measured.estimates}
-    against = [name for name, estimate in told.items() if not estimate.contains(THEORY[name])]
+    measured = group.lr_fits["power"].estimates
+    varied = list(group.lr_fits["power"].reference)
     words = "; ".join(
-        f"{name}: theory {THEORY[name]:g}, the sweep {e.value:+.2f} [{e.low:+.2f}, {e.high:+.2f}]"
-        for name, e in told.items()
+        f"{name}: theory {f'{CONSTANT:g}' if name in claims else 'silent'},"
+        f" the sweep {measured[name].value:+.2f} [{measured[name].low:+.2f}, {measured[name].high:+.2f}]"
+        for name in varied
     )
+    unclaimed = [name for name in varied if name not in claims]
+    if unclaimed:
+        return choices["power"], f"the table does not say how the optimum moves with {', '.join(unclaimed)} ({words})"
+    against = [name for name in varied if not measured[name].contains(CONSTANT)]
     if against:
         return choices["power"], f"the sweep contradicts a constant optimum in {', '.join(against)} ({words})"
     return choices["constant"], f"the sweep agrees with theory, a constant optimum ({words})"
@@ -291,11 +295,12 @@ def _warnings(
         decades = math.log10(inputs[name] / high) if inputs[name] > high else 0.0
         if decades <= 0 or name == "params_non_embedding":
             continue
+        beyond = f"{name} {inputs[name]:g} is ×{inputs[name] / high:.3g} beyond"
         if low == high and name != "width":
-            yield f"{name} {inputs[name]:g} is ×{inputs[name] / high:.3g} beyond the proxies', which all had {high:g}: no law in {name}"
+            yield f"{beyond} the proxies', which all had {high:g}: there is no law in {name}"
         else:
             far = " (more than a decade: confirm at a size between)" if decades > FAR_DECADES else ""
-            yield f"{name} {inputs[name]:g} is ×{inputs[name] / high:.3g} beyond the largest proxy's {high:g}{far}"
+            yield f"{beyond} the largest proxy's {high:g}{far}"
     if spec.horizon.batch_tokens != proxy.horizon.batch_tokens:
         yield (
             f"batch_tokens {spec.horizon.batch_tokens:,} differs from the proxies' {proxy.horizon.batch_tokens:,}:"

@@ -36,7 +36,7 @@ class Setting:
 
 @dataclass(frozen=True, kw_only=True)
 class Multipliers:
-    """The forward constants that belong to no tensor: on logits of attention (a softmax scale) and residual branches."""
+    """The forward constants that belong to no tensor: attention's softmax scale, the factor on residual branches."""
 
     attention: float
     residual: float

@@ -136,7 +136,8 @@ def recipe(found: Recipe, console: Console) -> None:
         )
     rows = [
         (group.role, "\n".join(group.patterns), f"{group.init_std:.4g}", f"{group.multiplier:.4g}", f"{group.lr:.4g}",
-         f"{group.lr_low:.3g}…{group.lr_high:.3g}", f"{group.weight_decay:.4g}", "—" if group.eps is None else f"{group.eps:.3g}")
+         f"{group.lr_low:.3g}…{group.lr_high:.3g}", f"{group.weight_decay:.4g}",
+         "—" if group.eps is None else f"{group.eps:.3g}")
         for group in found.groups
     ]  # fmt: skip
     console.print(grid("", ("role", "parameters", "init std", "mult.", "lr", "interval", "wd", "eps"), rows, left=2))
@@ -176,6 +177,9 @@ def confirmation(found: Confirmation, console: Console) -> None:
         f"regret at the target: {found.regret_nats:.4f} nats{error}, {found.regret_percent:.2f} % of the loss",
         "bold",
     )
+    if found.valley_regret_nats is not None:
+        at = interval(found.valley_lr, found.valley_lr_low, found.valley_lr_high, ".3g")
+        say(console, f"by a valley fitted there: optimum {at}, regret {found.valley_regret_nats:.4f} nats")
     if found.seed_sd_nats is not None:
         say(console, f"seed noise there: sd {found.seed_sd_nats:.4f} nats a run")
     if found.compute_share is not None:

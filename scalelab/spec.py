@@ -260,7 +260,7 @@ def from_plain(plain: Mapping[str, Any]) -> RunSpec:
 
 
 def tensor_ratios(spec: RunSpec, *, fan_in: str | None, fan_out: str | None, in_block: bool) -> Ratios:
-    """The ratios of one tensor whose dimensions are named after fields of `Shape`; None is a dimension that is fixed."""
+    """The ratios of a tensor whose dimensions are named after those of `Shape`; None is a dimension that is fixed."""
     one = Fraction(1)
     return Ratios(
         fan_in=spec.shape.ratio(spec.base, fan_in) if fan_in else one,

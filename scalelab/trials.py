@@ -87,7 +87,10 @@ class RunFolder:
         if not known <= set(plain):
             raise Refused(f"{file} lacks {', '.join(sorted(known - set(plain)))}: remove that folder and run it again")
         values = {name: plain[name] for name in known}
-        return Trial(**{**values, "spec": from_plain(plain["spec"]), "outcome": Outcome(plain["outcome"])})
+        try:
+            return Trial(**{**values, "spec": from_plain(plain["spec"]), "outcome": Outcome(plain["outcome"])})
+        except (KeyError, TypeError, ValueError) as error:  # a spec of another version is Refused, a ValueError
+            raise Refused(f"{file} is not a trial ({error}): remove that folder and run it again") from None
 
     def write(self, trial: Trial) -> None:
         """Put a trial here, atomically: a reader sees the whole file or none."""

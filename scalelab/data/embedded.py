@@ -5,6 +5,7 @@ Novels, plays, verse and an essay; each work's last part is held out. `texts/PRO
 (`scalelab.data.epochs`) repeats it, and repeated tokens bend a scaling law.
 """
 
+import functools
 import hashlib
 import json
 import lzma
@@ -16,6 +17,7 @@ from scalelab.data.corpus import Corpus
 from scalelab.errors import Refused
 
 
+@functools.cache  # 80 ms of decompression, and the package does not change under a running process
 def read() -> Corpus:
     """Bytes (vocab 256); everything is decompressed into memory and checked against the manifest. Reads no cache."""
     folder = resources.files("scalelab.data") / "texts"

@@ -33,6 +33,7 @@ def _completep(name: str, alpha: Fraction) -> Parametrization:
             (role, family): _deepened(family, rule, alpha) if role in IN_BLOCKS else rule
             for (role, family), rule in MUP.rules.items()
         },
+        transfers=("width", "depth"),
         sites={**MUP.sites, Site.RESIDUAL: Power(depth=-alpha)},
         notes=(
             "Table 1 states eps for the residual blocks; outside them eps is muP's 1/m. The authors' public code scales"

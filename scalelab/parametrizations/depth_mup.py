@@ -21,6 +21,7 @@ DEPTH_MUP = Parametrization(
     title="Depth-muP (Tensor Programs VI)",
     source="TP-VI (arXiv:2310.02244); as restated in u-muP (arXiv:2407.17465) Table 2",
     rules={(role, family): _deepened(role, family, rule) for (role, family), rule in MUP.rules.items()},
+    transfers=("width", "depth"),
     sites={**MUP.sites, Site.RESIDUAL: ROOT_DEPTH},
     notes=("The paper gives no depth rule for weight decay or eps: those two columns are muP's.",),
 )

@@ -53,6 +53,7 @@ MUP = Parametrization(
         **{(role, Family.ADAM): rule for role, rule in ADAM.items()},
         **{(role, Family.SGD): rule for role, rule in SGD.items()},
     },
+    transfers=("width",),
     sites={Site.ATTENTION: Power(head_dim=-1), Site.RESIDUAL: ONE},  # 1/√d0 at the base, then 1/d
     notes=(
         "TP-V's text wants weight decay 'scaled independently of width'; the mup package and CompleteP's µP column"

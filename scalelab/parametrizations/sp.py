@@ -29,5 +29,6 @@ SP = Parametrization(
         **{(role, Family.ADAM): _constant(init, ONE) for role, init in INITS.items()},
         **{(role, Family.SGD): _constant(init, None) for role, init in INITS.items()},
     },
+    transfers=(),
     sites={Site.ATTENTION: Power(head_dim=Fraction(-1, 2)), Site.RESIDUAL: ONE},
 )

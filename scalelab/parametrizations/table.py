@@ -86,7 +86,8 @@ class Parametrization:
     """A named table of rules with its source.
 
     `rules` maps (Role, Family) to a `Rule`; an absent cell refuses. `sites` gives the multipliers that belong to no
-    parameter. `notes` says where the source is silent, or where others do it differently.
+    parameter. `transfers` names the scales over which the table claims that the optimal base learning rate stays.
+    `notes` says where the source is silent, or where others do it differently.
     """
 
     name: str
@@ -94,6 +95,7 @@ class Parametrization:
     source: str
     rules: Mapping[tuple[Role, Family], Rule]
     sites: Mapping[Site, Power]
+    transfers: tuple[str, ...]
     notes: tuple[str, ...] = field(default=())
 
     def rule(self, role: Role, family: Family) -> Rule:

@@ -25,8 +25,8 @@ def resolved(parametrization: str, optimizer: str = "adamw", **changes: object) 
     return spec, {setting.tensor.name: setting for setting in settings(spec)}
 
 
-MATRICES = [f"blocks.0.{name}.weight" for name in
-            ("attention.query", "attention.key", "attention.value", "attention.output", "mlp.up", "mlp.down")]  # fmt: skip
+MATRICES = [f"blocks.0.attention.{name}.weight" for name in ("query", "key", "value", "output")]
+MATRICES += ["blocks.0.mlp.up.weight", "blocks.0.mlp.down.weight"]
 VECTORS = ["blocks.0.mlp.norm.gain", "blocks.0.mlp.up.bias", "norm.gain"]
 
 
@@ -137,7 +137,7 @@ def test_depth_mup_is_completep_half_without_its_eps() -> None:
 
 
 def test_table_8_becomes_table_3_by_folding() -> None:
-    """TP-V Table 3: output init variance 1/fan_in² (×1/m² from a fixed base), no multiplier, Adam and SGD lr 1/fan_in."""
+    """TP-V Table 3: output init variance 1/fan_in² (×1/m² from a fixed base), no multiplier, lr 1/fan_in."""
     table_3 = TABLES["mup"].folded()
     adam, sgd = (table_3.rule(Role.READOUT, family) for family in (Family.ADAM, Family.SGD))
     assert adam.init == sgd.init == Power(fan_in=-1)

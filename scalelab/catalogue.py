@@ -1,0 +1,80 @@
+"""What is available, generated from the registries: the tables of the README, and nothing typed in twice.
+
+`python -m scalelab.catalogue README.md` rewrites what stands between `<!-- NAME -->` and `<!-- /NAME -->`.
+"""
+
+import re
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from scalelab.data import CORPORA
+from scalelab.laws import LAWS
+from scalelab.models import MODELS
+from scalelab.parametrizations import TABLES, Family, Role, Site
+from scalelab.spec import FAMILIES, SCHEDULES
+from scalelab.trackers import TRACKERS
+
+
+def markdown(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A Markdown table.
+
+    >>> print(markdown(["a", "b"], [["1", "2"]]))
+    | a | b |
+    |---|---|
+    | 1 | 2 |
+    """
+    lines = [columns, ["---"] * len(columns), *rows]
+    return "\n".join("|---" * len(columns) + "|" if line[0] == "---" else f"| {' | '.join(line)} |" for line in lines)
+
+
+def blocks() -> dict[str, str]:
+    """Each generated part of the README by its name."""
+    return {
+        "parametrizations": markdown(
+            ("name", "hidden lr (AdamW)", "hidden lr (SGD)", "readout multiplier", "attention", "branch", "source"),
+            (
+                (
+                    f"`{name}`",
+                    str(table.rule(Role.HIDDEN, Family.ADAM).lr),
+                    str(table.rule(Role.HIDDEN, Family.SGD).lr),
+                    str(table.rule(Role.READOUT, Family.ADAM).multiplier),
+                    str(table.sites[Site.ATTENTION]),
+                    str(table.sites[Site.RESIDUAL]),
+                    table.source,
+                )
+                for name, table in TABLES.items()
+            ),
+        ),
+        "laws": markdown(
+            ("law", "form", "source"), ((f"`{name}`", f"`{law.form}`", law.source) for name, law in LAWS.items())
+        ),
+        "choices": markdown(
+            ("key", "accepted"),
+            (
+                ("`data=`", _names(CORPORA)),
+                ("`model=`", _names(MODELS)),
+                ("`optimizer=`", _names(FAMILIES)),
+                ("`schedule=`", _names(SCHEDULES)),
+                ("`tracker=`", _names(TRACKERS)),
+                ("`hydra/launcher=`", "`basic`, `joblib`, or any Hydra launcher you install"),
+            ),
+        ),
+    }
+
+
+def _names(registry: Iterable[str]) -> str:
+    return ", ".join(f"`{name}`" for name in registry)
+
+
+def rewritten(text: str) -> str:
+    """A page with every generated part replaced by what the registries say now."""
+    for name, block in blocks().items():
+        start, end = f"<!-- {name} -->\n", f"<!-- /{name} -->"
+        text = re.sub(f"{start}.*?{end}", (start + block + "\n" + end).replace("\\", r"\\"), text, flags=re.DOTALL)
+    return text
+
+
+if __name__ == "__main__":
+    page = Path(sys.argv[1])
+    page.write_text(rewritten(page.read_text()))
