@@ -20,8 +20,7 @@ import os
 from pathlib import Path
 
 from scalelab import plots, readers
-from scalelab.laws import fit, tables
-from scalelab.report import drift
+from scalelab.laws import drift, fit, tables
 
 HERE = Path("analysis") if Path("analysis").is_dir() else Path()
 source = Path(os.environ.get("SCALELAB_RUNS", HERE / "results" / "demo_runs.csv"))
@@ -47,11 +46,12 @@ plots.optimum_against_scale(laws)
 # copy the smallest's.
 
 # %%
-for row in drift(laws):
+for group in laws.groups:
+    moved = drift(group)
     print(
-        f"{row['group']}: {row['octaves']:+.2f} ± {row['sd']:.2f} octaves from width {row['from']:g} to {row['to']:g},"
-        f" exponent {row['exponent'].value:+.2f} [{row['exponent'].low:+.2f}, {row['exponent'].high:+.2f}],"
-        f" copying costs {row['copy_cost_nats']:.3f} nats"
+        f"{plots.title(group)}: {moved.octaves:+.2f} ± {moved.sd_octaves:.2f} octaves from width {moved.smallest:g} to"
+        f" {moved.largest:g}, exponent {moved.exponent.value:+.2f} [{moved.exponent.low:+.2f},"
+        f" {moved.exponent.high:+.2f}], copying costs {moved.copy_cost_nats:.3f} nats"
     )
 
 # %%

@@ -9,12 +9,12 @@ import numpy as np
 import pandas as pd
 
 from scalelab.errors import Refused
+from scalelab.files import write_atomically
 from scalelab.laws.cells import SCALES, groups
 from scalelab.laws.optimum import optima
 from scalelab.readers import Runs
 from scalelab.recipe import Recipe
 from scalelab.spec import as_plain
-from scalelab.trials import write_atomically
 
 DRAWS = 1000  # of the bootstrap of the target's optimum
 SAME_LR = 1e-3  # relative: a run counts as the recipe's when its lr agrees this well

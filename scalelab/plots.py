@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from scalelab.laws import GroupLaws, Laws
+from scalelab.laws import GroupLaws, Laws, scale_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -41,14 +41,6 @@ def figure(columns: int, *, width: float = 4.6, height: float = 3.6) -> tuple[Fi
 def colours(count: int) -> list[Any]:
     """Dark to light along a scale, the lightest yellow left out."""
     return [mpl.colormaps["viridis"](at) for at in np.linspace(0.0, 0.85, max(count, 1))]
-
-
-def scale_of(group: GroupLaws) -> str:
-    """The scale that a group is drawn against: the first that varies."""
-    for name in ("width", "depth", "tokens", "params_non_embedding"):
-        if len({optimum.scale.get(name) for optimum in group.optima}) > 1:
-            return name
-    return next(iter(group.optima[0].scale))
 
 
 def valleys(laws: Laws, table: pd.DataFrame) -> Figure:

@@ -10,9 +10,9 @@ import yaml
 
 from scalelab import __version__
 from scalelab.errors import Refused
+from scalelab.files import write_atomically
 from scalelab.resolve import Group
 from scalelab.spec import as_plain
-from scalelab.trials import write_atomically
 
 RECIPE_VERSION = 1
 
@@ -106,7 +106,13 @@ def read_recipe(path: Path) -> Recipe:
     missing = [field.name for field in fields(Recipe) if field.name not in plain]
     if missing:
         raise Refused(f"{path} lacks {', '.join(missing)}: write it again with `scalelab recommend`")
-    values = {field.name: plain[field.name] for field in fields(Recipe)}
+    try:
+        return _recipe({field.name: plain[field.name] for field in fields(Recipe)})
+    except (KeyError, TypeError, IndexError) as error:
+        raise Refused(f"{path} is damaged ({error}): write it again with `scalelab recommend`") from None
+
+
+def _recipe(values: Mapping[str, Any]) -> Recipe:
     regret = values["regret_factor_2_nats"]
     return Recipe(
         **{

@@ -2,7 +2,6 @@
 
 import base64
 import json
-import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,10 +11,10 @@ from matplotlib.figure import Figure
 
 from scalelab import __version__, plots
 from scalelab.errors import Refused
-from scalelab.laws import Laws, Optimum, tables
+from scalelab.files import write_atomically
+from scalelab.laws import Laws, drift, tables
 from scalelab.laws import read as read_laws
 from scalelab.recipe import read_recipe
-from scalelab.trials import write_atomically
 
 if TYPE_CHECKING:
     from scalelab.probe import Check
@@ -59,7 +58,7 @@ def write_html(folder: Path, title: str) -> Path:
     if laws_file.exists():
         laws = read_laws(laws_file)
         found["laws"] = {
-            "drift": drift(laws),
+            "drift": [(plots.title(group), drift(group)) for group in laws.groups],
             "groups": laws.groups,
             "valleys": _embedded(laws_file.with_name("valleys.png")),
             "optimum": _embedded(laws_file.with_name("optimum.png")),
@@ -82,38 +81,6 @@ def write_html(folder: Path, title: str) -> Path:
     page = environment.get_template("report.html.jinja").render(title=title, version=__version__, **found)
     write_atomically(folder / "report.html", page)
     return folder / "report.html"
-
-
-def drift(laws: Laws) -> list[dict[str, Any]]:
-    """For each group: how far the optimum moves over the swept scales, and what copying the smallest's would cost.
-
-    `octaves` is log2 of the largest scale's optimum over the smallest's, `per_doubling` the fitted exponent with its
-    interval, `copy_cost_nats` the excess at the largest scale of the smallest's optimum, by the largest's own valley.
-    """
-    rows = []
-    for group in laws.groups:
-        name = plots.scale_of(group)
-        fitted: list[Optimum] = sorted(
-            (optimum for optimum in group.optima if optimum.log2_lr is not None), key=lambda o: o.scale[name]
-        )
-        fit = group.lr_fits.get("power")
-        exponent = fit.estimates.get(name) if fit is not None else None
-        row: dict[str, Any] = {"group": plots.title(group), "scale": name, "exponent": exponent, "octaves": None}
-        if len(fitted) > 1:
-            first, last = fitted[0], fitted[-1]
-            assert first.log2_lr is not None
-            assert last.log2_lr is not None
-            row |= {
-                "from": first.scale[name],
-                "to": last.scale[name],
-                "first": first.log2_lr,
-                "last": last.log2_lr,
-                "octaves": last.log2_lr - first.log2_lr,
-                "sd": math.hypot(first.sd_octaves or 0.0, last.sd_octaves or 0.0),
-                "copy_cost_nats": last.excess_nats(first.log2_lr),
-            }
-        rows.append(row)
-    return rows
 
 
 def _json(file: Path) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from scalelab.confirm import Confirmation
-from scalelab.laws import GroupLaws, Laws
+from scalelab.laws import GroupLaws, Laws, drift
 from scalelab.parametrizations import Family, Parametrization
 from scalelab.plots import title
 from scalelab.recipe import Recipe
@@ -86,6 +86,14 @@ def laws(found: Laws, console: Console) -> None:
             say(console, f"{name}: {exponents or 'the optimum does not move'}{tested}")
         if "power" in group.lr_fits:
             say(console, group.lr_fits["power"].status, "dim")
+        if moved := drift(group):
+            say(
+                console,
+                f"drift from {moved.scale} {moved.smallest:g} to {moved.largest:g}: {moved.octaves:+.2f} ±"
+                f" {moved.sd_octaves:.2f} octaves; at the largest, the smallest's optimum would lose"
+                f" {moved.copy_cost_nats:.4f} nats",
+                "bold",
+            )
         for name, reason in group.not_fitted.items():
             say(console, f"{name}: not fitted: {reason}", "dim")
         say(console, "")

@@ -7,7 +7,6 @@ goes). Our files are the truth; whatever else tracks a run is a copy.
 import json
 import math
 import os
-import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from scalelab.errors import Refused
+from scalelab.files import write_atomically
 from scalelab.spec import RunSpec, as_plain, from_plain
 
 TRIAL_FILE = "trial.json"
@@ -128,20 +128,6 @@ class RunFolder:
                 records = []
             records.append(record)
         return records
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Write a file so that it is either the old one or the whole new one, also on NFS and under kill -9."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-    try:
-        with os.fdopen(handle, "w") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).replace(path)
-    finally:
-        Path(temporary).unlink(missing_ok=True)
 
 
 def run_folders(root: Path) -> Iterator[RunFolder]:

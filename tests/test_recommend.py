@@ -10,11 +10,11 @@ import pytest
 import yaml
 
 from scalelab.errors import Refused
-from scalelab.laws import Laws, fit
 from scalelab.launch import plan
+from scalelab.laws import Laws, fit
 from scalelab.readers import read
 from scalelab.recipe import Recipe, read_recipe, write_recipe
-from scalelab.recommend import THEORY, parse_target, recommend
+from scalelab.recommend import parse_target, recommend
 from scalelab.resolve import multipliers, settings
 from scalelab.shape import count_params
 from scalelab.spec import Horizon, RunSpec
@@ -26,8 +26,7 @@ GROUPED = {"heads": 4, "kv_heads": 2}
 
 def laws_of(folder: Path) -> Laws:
     found = read([folder])
-    theory = {name: exponent for name, exponent in THEORY.items() if name in found.table}
-    return fit(found.table, theory=theory, template=found.template, sources=found.sources, draws=300)
+    return fit(found.table, theory={"width": 0.0, "depth": 0.0}, template=found.template, sources=found.sources, draws=300)
 
 
 @pytest.fixture(scope="module")
@@ -69,6 +68,13 @@ def test_where_the_sweep_contradicts_theory_the_measurement_is_taken(falling: La
     assert math.log2(recipe.lr.value) == pytest.approx(-5.0 - math.log2(512 / 32), abs=0.3)
     assert "contradicts a constant optimum in width" in recipe.why
     assert any("theory" in warning and "gives lr" in warning for warning in recipe.warnings)
+
+
+def test_a_table_that_claims_nothing_is_measured_even_where_nothing_moves(tmp_path: Path) -> None:
+    sweep(tmp_path, valley(), parametrizations=("sp",))
+    recipe = recommend(laws_of(tmp_path), {"width": 512})
+    assert recipe.lr.kind == "measured"
+    assert "does not say how the optimum moves with width (width: theory silent" in recipe.why
 
 
 def test_the_regret_is_the_valleys_curvature_over_the_interval(flat: Laws) -> None:
@@ -280,7 +286,7 @@ def test_a_corrupt_laws_file_is_refused_and_an_old_recipe_kept(
 def test_the_command_writes_and_shows_the_recipe(tmp_path: Path) -> None:
     sweep(tmp_path / "runs", valley())
     assert scalelab("fit", str(tmp_path / "runs"), "-o", str(tmp_path / "laws"), "--no-plots").exit_code == 0
-    assert json.loads((tmp_path / "laws" / "laws.json").read_text())["theory"] == THEORY
+    assert json.loads((tmp_path / "laws" / "laws.json").read_text())["theory"] == {"width": 0.0, "depth": 0.0}
     result = scalelab(
         "recommend", "--laws", str(tmp_path / "laws" / "laws.json"), "-t", "width=256", "-o", str(tmp_path / "r.yaml")
     )
@@ -298,6 +304,6 @@ def test_where_tokens_varied_the_measurement_is_taken(tmp_path: Path) -> None:
         loss = valley(centre=-6.0 - 0.3 * math.log2(tokens / 640))
         sweep(tmp_path, loss, widths=(64,), tokens=tokens)
     recipe = recommend(laws_of(tmp_path), {"width": 128, "tokens": 5120})
-    assert recipe.lr.kind == "measured" and "tokens varied" in recipe.why
+    assert recipe.lr.kind == "measured" and "does not say how the optimum moves with tokens" in recipe.why
     assert math.log2(recipe.lr.value) == pytest.approx(-6.9, abs=0.15)
     assert isinstance(Horizon(**{k: v for k, v in recipe.run.items() if k in Horizon.__dataclass_fields__}), Horizon)

@@ -5,6 +5,7 @@
 A law is a file here and a line in `forms.LAWS`.
 """
 
+from scalelab.laws.drift import Drift, drift, scale_of
 from scalelab.laws.fit import GroupLaws, Laws, fit
 from scalelab.laws.forms import LAWS
 from scalelab.laws.law import Estimate, Fit, HoldOut, Law, Prediction
@@ -15,6 +16,7 @@ from scalelab.laws.tables import tables
 
 __all__ = [
     "LAWS",
+    "Drift",
     "Estimate",
     "Fit",
     "GroupLaws",
@@ -24,8 +26,10 @@ __all__ = [
     "Noise",
     "Optimum",
     "Prediction",
+    "drift",
     "fit",
     "read",
+    "scale_of",
     "tables",
     "write",
 ]

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from scalelab.errors import Refused, unknown
+from scalelab.files import write_atomically
 from scalelab.laws.fit import GroupLaws, Laws
 from scalelab.laws.forms import LAWS
 from scalelab.laws.law import Estimate, Fit, HoldOut, Law
@@ -31,12 +32,7 @@ def write(laws: Laws, path: str | os.PathLike[str]) -> None:
     if not target.parent.is_dir():
         raise Refused(f"{target}: the folder {target.parent} does not exist; create it first")
     text = json.dumps({"format": FORMAT, "version": VERSION, **_plain(laws)}, indent=1, allow_nan=False)
-    temporary = target.with_name(f"{target.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_text(text + "\n", encoding="utf-8")
-        os.replace(temporary, target)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_atomically(target, text + "\n")
 
 
 def read(path: str | os.PathLike[str]) -> Laws:

@@ -131,6 +131,6 @@ def bottom_of(valley: Valley, loss_DL: Array, skewness_D: Array) -> tuple[Array,
     c0, c1, c2 = c_DK.T
     slope = np.divide(c1, c2, out=np.zeros_like(c1), where=c2 > 0)
     root = np.sqrt(np.maximum(1 - 3 * skewness_D * slope, 0))
-    u_D = np.where(c2 > 0, -slope / (1 + root), -np.sign(c1) * np.inf)
+    u_D = np.where(c2 > 0, -slope / (1 + root), np.where(c1 > 0, -np.inf, np.inf))
     u_D = np.clip(u_D, u_L[0], u_L[-1])
     return u_D, c0 + c1 * u_D + c2 * (u_D**2 + skewness_D * u_D**3), c2
