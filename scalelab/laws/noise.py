@@ -35,9 +35,9 @@ class Noise:
 def pooled_noise(valleys: Sequence[Valley], cells: Sequence[Cell], skewness: Array) -> Noise:
     losses = [v.loss_SL for v in valleys] or [np.where(cell.diverged_L, np.nan, cell.loss_SL) for cell in cells]
     within = [_within_lr(loss_SL) for loss_SL in losses]
-    squares, dof = sum(part for part, _ in within), sum(count for _, count in within)
-    if dof >= SEED_DOF:
-        return Noise(sd_nats=float(np.sqrt(squares / dof)), source="seed replicates", dof=dof)
+    between_seeds, seed_dof = sum(part for part, _ in within), sum(count for _, count in within)
+    if seed_dof >= SEED_DOF:
+        return Noise(sd_nats=float(np.sqrt(between_seeds / seed_dof)), source="seed replicates", dof=seed_dof)
     squares = 0.0
     dof = -1 if any(len(valley.u_L) >= 5 for valley in valleys) else 0  # the shared skewness
     for valley in valleys:
@@ -49,6 +49,8 @@ def pooled_noise(valleys: Sequence[Valley], cells: Sequence[Cell], skewness: Arr
         dof += len(valley.u_L) - 3
     if dof >= 1:
         return Noise(sd_nats=float(np.sqrt(squares / dof)), source="residuals", dof=dof)
+    if between_seeds > 0:  # few, but seen: the Student-t tails of the draws say how few
+        return Noise(sd_nats=float(np.sqrt(between_seeds / seed_dof)), source="seed replicates", dof=seed_dof)
     return Noise(sd_nats=ASSUMED_NOISE_NATS, source="assumed", dof=0)
 
 

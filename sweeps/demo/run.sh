@@ -7,7 +7,7 @@ out=${1:-runs/demo}
 proxies=() target=() width=288
 if [[ ${FAST:-} == 1 ]]; then
   out=${1:-runs/demo-fast} width=224
-  proxies=(width=96,64,32 seed=0,1 lr=0.00390625,0.0078125,0.015625,0.03125,0.0625,0.125 tokens=25600)
+  proxies=(width=96,64,32 seed=0,1 lr=0.00390625,0.0078125,0.015625,0.03125,0.0625 tokens=25600)
   target=(lr_factor=0.25,1,4)
 fi
 

@@ -1,0 +1,277 @@
+"""What people look at: every cell is printed, figures hold the data, a report holds the numbers."""
+
+import base64
+import io
+import json
+import math
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from matplotlib.axes import Axes
+from rich.console import Console
+
+from scalelab import plots, report, show
+from scalelab.confirm import confirm
+from scalelab.confirm import write as write_confirmation
+from scalelab.laws import Laws, fit
+from scalelab.laws import write as write_laws
+from scalelab.parametrizations import TABLES, Family, Parametrization
+from scalelab.probe import Check, Slope
+from scalelab.readers import Runs, read
+from scalelab.recipe import write_recipe
+from scalelab.recommend import recommend
+from scalelab.spec import RunSpec
+from tests.conftest import make_spec
+from tests.helpers import one_line, scalelab, squeezed, sweep, tree, valley, write_trial
+
+
+def printed() -> Console:
+    return Console(file=io.StringIO(), width=200)
+
+
+def text_of(console: Console) -> str:
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+def loss(spec: RunSpec) -> float | None:
+    """SP's optimum falls like 1/width, muP's stays; the widest SP runs diverge at the two highest rates."""
+    if spec.parametrization == "sp" and spec.shape.width == 128 and spec.hparams.lr > 2**-4.5:
+        return None
+    if spec.parametrization == "sp":
+        return valley(centre=-5.0, exponent=-1.0)(spec)
+    return valley()(spec)
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
+    folder = tmp_path_factory.mktemp("runs")
+    sweep(folder, loss, parametrizations=("sp", "mup"), log2_lrs=range(-10, -2))
+    return read([folder])
+
+
+@pytest.fixture(scope="module")
+def laws(runs: Runs) -> Laws:
+    return fit(runs.table, theory={"width": 0.0}, template=runs.template, draws=300)
+
+
+def a_check(parametrization: str, *, grows: bool) -> Check:
+    x = np.array([64.0, 128.0])[:, None, None, None]
+    sizes = x ** (0.8 if grows else 0.0) * np.ones((2, 2, 3, 2))
+    verdict = "grows" if grows else "ok"
+    slopes = tuple(
+        Slope(module=name, activation=0.1, se_activation=0.01, update=0.8 if grows else 0.0, se_update=0.02,
+              verdict=verdict)
+        for name in ("query", "logits")
+    )  # fmt: skip
+    return Check(
+        parametrization=parametrization, optimizer="adamw", axis="width", values=(64, 128), lr=0.005,
+        modules=("query", "logits"), activation=np.ones((2, 2, 3, 2)), update=sizes, slopes=slopes,
+    )  # fmt: skip
+
+
+# --- tables on the console --------------------------------------------------------------------------------------------
+
+
+def cells(parametrization: Parametrization) -> Iterator[tuple[str, ...]]:
+    for (role, family), rule in parametrization.rules.items():
+        eps = "—" if family is Family.SGD else str(rule.eps)
+        yield (str(role), str(family), str(rule.multiplier), str(rule.init), str(rule.lr), str(rule.weight_decay), eps)
+
+
+@pytest.mark.parametrize("name", TABLES)
+@pytest.mark.parametrize("width", [120, 200])
+def test_every_cell_of_a_table_is_printed(name: str, width: int) -> None:
+    console = Console(file=io.StringIO(), width=width)
+    show.table(TABLES[name], console)
+    lines = [re.split(r"\s{2,}", line.strip()) for line in text_of(console).splitlines()]
+    for row in cells(TABLES[name]):
+        assert list(row) in lines, row
+    text = squeezed(text_of(console))
+    for site, cell in TABLES[name].sites.items():
+        assert f"{site}: × {cell}" in text
+    assert squeezed(TABLES[name].source) in text
+    assert all(squeezed(note) in text for note in TABLES[name].notes)
+
+
+def test_the_command_prints_all_tables_or_one() -> None:
+    everything, one = scalelab("tables"), scalelab("tables", "completep")
+    assert everything.exit_code == one.exit_code == 0
+    assert all(f"{name}: {table.title}" in squeezed(everything.stdout) for name, table in TABLES.items())
+    assert "completep: CompleteP" in one.stdout and "mup: " not in one.stdout
+    assert "did you mean 'mup'" in one_line(scalelab("tables", "mupp"))
+
+
+def test_laws_are_printed_with_every_optimum_and_exponent(laws: Laws) -> None:
+    console = printed()
+    show.laws(laws, console)
+    text = squeezed(text_of(console))
+    for group in laws.groups:
+        assert f"{plots.title(group)} at " in text
+        assert f"{group.n_runs} runs, {group.n_diverged} diverged" in text
+        exponent = group.lr_fits["power"].estimates["width"]
+        assert f"power: width {exponent.value:+.3f} [{exponent.low:+.3f}, {exponent.high:+.3f}]" in text
+        for optimum in group.optima:
+            assert optimum.log2_lr is not None
+            assert f"{optimum.scale['width']:,.0f} {2**optimum.log2_lr:.3g} [" in text
+
+
+def test_intervals_say_what_is_known() -> None:
+    assert show.interval(0.5, 0.25, 1.0) == "0.5 [0.25, 1]"
+    assert show.interval(None, 0.25, 1.0) == "in [0.25, 1]"
+    assert show.interval(None, None, 1.0) == "≤ 1"
+    assert show.interval(None, 0.25, None) == "≥ 0.25"
+    assert show.interval(None, None, None) == "—"
+
+
+def test_a_check_is_printed_with_its_slopes_and_verdict() -> None:
+    console = printed()
+    show.check(a_check("sp", grows=True), console)
+    text = squeezed(text_of(console))
+    assert "query +0.10 ± 0.01 +0.80 ± 0.02 grows" in text and "sp FAILS in width" in text
+
+
+# --- figures ----------------------------------------------------------------------------------------------------------
+
+
+def stars(axis: Axes) -> list[tuple[float, float]]:
+    """The optima that a panel marks."""
+    return [
+        (float(np.asarray(line.get_xdata())[0]), float(np.asarray(line.get_ydata())[0]))
+        for line in axis.lines
+        if line.get_marker() == "*"
+    ]
+
+
+def test_the_valleys_show_every_run_and_the_fitted_optima(laws: Laws, runs: Runs) -> None:
+    figure = plots.valleys(laws, runs.table)
+    assert len(figure.axes) == len(laws.groups) == 2
+    for axis, group in zip(figure.axes, laws.groups, strict=True):
+        assert stars(axis) == [(optimum.log2_lr, optimum.loss_nats) for optimum in group.optima]
+        dots = sum(len(np.asarray(line.get_xdata())) for line in axis.lines if line.get_marker() == ".")
+        crosses = sum(len(np.asarray(line.get_xdata())) for line in axis.lines if line.get_marker() == "x")
+        assert dots + crosses == group.n_runs
+        assert crosses == group.n_diverged
+        low, high = axis.get_ylim()
+        for line in axis.lines:
+            if line.get_marker() == "x":
+                assert all(low <= y <= high for y in np.asarray(line.get_ydata()))
+        assert axis.get_title() == plots.title(group)
+    assert {group.n_diverged for group in laws.groups} == {0, 4}
+
+
+def test_the_optimum_against_scale_shows_each_optimum_and_the_law(laws: Laws) -> None:
+    (axis,) = plots.optimum_against_scale(laws).axes
+    drawn = {
+        (round(float(x), 6), round(float(y), 6))
+        for container in axis.containers
+        for x, y in zip(*(np.asarray(d, dtype=float) for d in container.lines[0].get_data()), strict=True)  # type: ignore[attr-defined]
+    }
+    for group in laws.groups:
+        for optimum in group.optima:
+            assert optimum.log2_lr is not None
+            assert (round(math.log2(optimum.scale["width"]), 6), round(optimum.log2_lr, 6)) in drawn
+        exponent = group.lr_fits["power"].estimates["width"]
+        labels = " ".join(text.get_text() for text in axis.get_legend().get_texts())  # type: ignore[union-attr]
+        assert f"{exponent.value:+.2f}" in labels
+
+
+def test_the_check_draws_each_module_with_its_slope() -> None:
+    check = a_check("sp", grows=True)
+    figure = plots.coordinate_check(check)
+    _, update = figure.axes
+    for index, (line, module) in enumerate(zip(update.lines, check.modules, strict=True)):
+        assert np.allclose(np.asarray(line.get_ydata()), np.log2(check.update[:, :, -1, index]).mean(axis=1))
+        assert line.get_label() == f"{module} +0.80"
+    assert figure.get_suptitle() == "Coordinate check of sp in width: FAILS"
+
+
+def test_the_same_data_give_the_same_svg(laws: Laws, runs: Runs, tmp_path: Path) -> None:
+    for name in ("one", "other"):
+        report.save(plots.valleys(laws, runs.table), tmp_path / name, "valleys")
+    one, other = (tree(tmp_path / name)["valleys.svg"][1] for name in ("one", "other"))
+    assert one == other
+
+
+# --- the report -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def study(laws: Laws, runs: Runs, tmp_path: Path) -> Path:
+    """A study as the commands leave it."""
+    recipe = recommend(laws, {"width": 256}, parametrization="mup")
+    (tmp_path / "laws").mkdir()
+    write_laws(laws, tmp_path / "laws" / "laws.json")
+    report.write_laws(laws, runs.table, tmp_path / "laws", figures=True)
+    write_recipe(recipe, tmp_path / "recipe.yaml")
+    for factor, losses in {0.5: (2.5, 2.51), 1.0: (2.4321, 2.4521), 2.0: (2.42, 2.43)}.items():
+        for seed, at in enumerate(losses):
+            spec = make_spec(width=256, seed=seed)
+            spec = replace(spec, hparams=replace(spec.hparams, lr=recipe.lr.value * factor))
+            write_trial(tmp_path / "target", spec, at)
+    found = confirm(recipe, read([tmp_path / "target"]), proxies=runs)
+    write_confirmation(found, tmp_path)
+    report.save(plots.target(found), tmp_path, "target")
+    for name, grows in (("sp", True), ("mup", False)):
+        report.write_check(a_check(name, grows=grows), tmp_path / "check")
+    return tmp_path
+
+
+def test_a_report_holds_regret_drift_checks_and_the_recipe(study: Path, laws: Laws) -> None:
+    result = scalelab("report", str(study), "--title", "A <study>")
+    assert result.exit_code == 0, result.output
+    page = (study / "report.html").read_text()
+    plain = squeezed(re.sub(r"<[^>]*>", " ", page))
+    confirmation = json.loads((study / "confirmation.json").read_text())
+    assert confirmation["regret_nats"] == pytest.approx(0.0171)
+    assert "Regret of the recipe: 0.0171 nats" in plain
+    assert f"{100 * confirmation['compute_share']:.1f} %" in plain
+    for row in report.drift(laws):
+        assert f"{row['octaves']:.2f} ± {row['sd']:.2f}" in plain
+        assert f"{row['exponent'].value:.2f} [{row['exponent'].low:.2f}, {row['exponent'].high:.2f}]" in plain
+    assert "query grows, logits grows" in plain and "every slope within its bounds" in plain
+    assert "blocks.*.attention.query.weight" in plain
+    assert "A &lt;study&gt;" in page
+    figures = re.findall(r"base64,([A-Za-z0-9+/=]+)", page)
+    assert len(figures) == 5
+    assert all(base64.b64decode(figure).startswith(b"\x89PNG") for figure in figures)
+
+
+def test_drift_and_its_cost_are_those_of_the_formula(laws: Laws) -> None:
+    rows = {row["group"].split(",")[0]: row for row in report.drift(laws)}
+    assert rows["sp"]["octaves"] == pytest.approx(-2.0, abs=0.1)
+    assert rows["sp"]["copy_cost_nats"] == pytest.approx(0.05 * 4, rel=0.15)  # two octaves off, squared
+    assert rows["mup"]["octaves"] == pytest.approx(0.0, abs=0.05)
+    assert rows["mup"]["copy_cost_nats"] == pytest.approx(0.0, abs=0.001)
+
+
+def test_a_report_of_a_part_is_a_report(study: Path) -> None:
+    for name in ("recipe.yaml", "confirmation.json", "laws/valleys.png"):
+        (study / name).unlink()
+    assert scalelab("report", str(study)).exit_code == 0
+    page = (study / "report.html").read_text()
+    assert "Coordinate check" in page and "Regret of the recipe" not in page
+
+
+@pytest.mark.parametrize("name", ["confirmation.json", "laws/laws.json", "recipe.yaml", "check/check_sp_width.json"])
+def test_a_damaged_study_is_refused_and_nothing_written(name: str, study: Path) -> None:
+    (study / name).write_text("{")
+    before = tree(study)
+    assert Path(name).name in one_line(scalelab("report", str(study)))
+    assert tree(study) == before
+
+
+def test_nothing_to_report_is_refused(tmp_path: Path) -> None:
+    assert "nothing to report" in one_line(scalelab("report", str(tmp_path)))
+    assert "nothing to report" in one_line(scalelab("report", str(tmp_path / "nowhere")))
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_tables_beside_the_laws_are_complete(study: Path, laws: Laws, runs: Runs) -> None:
+    lines = {name: (study / "laws" / f"{name}.csv").read_text().splitlines() for name in ("optima", "runs")}
+    assert len(lines["runs"]) == 1 + len(runs.table)
+    assert len(lines["optima"]) == 1 + sum(len(group.optima) for group in laws.groups)
