@@ -9,10 +9,11 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from scalelab.data import CORPORA
+from scalelab.hparams import SCHEDULES
 from scalelab.laws import LAWS
 from scalelab.models import MODELS
 from scalelab.parametrizations import TABLES, Family, Role, Site
-from scalelab.spec import FAMILIES, SCHEDULES
+from scalelab.spec import FAMILIES
 from scalelab.trackers import TRACKERS
 
 

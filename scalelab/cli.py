@@ -117,8 +117,9 @@ def recommend(
         from scalelab import show
         from scalelab.laws import read as read_laws
         from scalelab.recipe import write_recipe
+        from scalelab.target import parse_target
 
-        recipe = room.recommend(read_laws(laws), room.parse_target(target), parametrization=parametrization)
+        recipe = room.recommend(read_laws(laws), parse_target(target), parametrization=parametrization)
         write_recipe(recipe, out)
         show.recipe(recipe, console)
         console.print(f"written: {out}", highlight=False)

@@ -18,40 +18,12 @@ from scalelab.spec import DataSpec, Horizon, Hparams, RunSpec, as_plain
 T = TypeVar("T")
 FFN_MULTIPLE = 8  # ffn = mlp_ratio × width is rounded to it
 
-KEYS = frozenset(
-    [
-        "out",
-        "study",
-        "parametrization",
-        "width",
-        "depth",
-        "head_dim",
-        "heads",
-        "kv_heads",
-        "ffn",
-        "context",
-        "base",
-        "lr",
-        "lr_factor",
-        "seed",
-        "tokens",
-        "batch_tokens",
-        "schedule",
-        "warmup_fraction",
-        "decay_fraction",
-        "final_lr_ratio",
-        "init",
-        "multipliers",
-        "validation_tokens",
-        "device",
-        "threads",
-        "model",
-        "optimizer",
-        "data",
-        "tracker",
-        "hydra",
-    ]
-)
+KEYS = frozenset((
+    "out", "study", "parametrization", "width", "depth", "head_dim", "heads", "kv_heads", "ffn", "context", "base",
+    "lr", "lr_factor", "seed", "tokens", "batch_tokens", "schedule", "warmup_fraction", "decay_fraction",
+    "final_lr_ratio", "init", "multipliers", "validation_tokens", "device", "threads", "model", "optimizer", "data",
+    "tracker", "hydra",
+))  # fmt: skip
 
 
 def config_dir() -> Path:

@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from scalelab.recipe import Recipe
 from scalelab.spec import as_plain
 
 DRAWS = 1000  # of the bootstrap of the target's optimum
+AT_TARGET = ("width", "depth", "tokens", "batch_tokens")  # of a recipe's target, what a table of runs says
 SAME_LR = 1e-3  # relative: a run counts as the recipe's when its lr agrees this well
 
 
@@ -77,19 +79,20 @@ def confirm(recipe: Recipe, runs: Runs, *, proxies: Runs | None = None) -> Confi
     Raises:
         Refused: where there is no run at the recipe's setting, none at another LR, or all of the recipe's diverged.
     """
-    table = runs.table
+    table = _with(
+        runs, ("parametrization", "optimizer", *AT_TARGET, "weight_decay", "lr", "seed", "loss_nats", "outcome")
+    )
     at_target = table[
         (table["parametrization"] == recipe.parametrization)
         & (table["optimizer"] == recipe.optimizer)
-        & (table["width"] == recipe.target["width"])
-        & (table["depth"] == recipe.target["depth"])
-        & (table["tokens"] == recipe.target["tokens"])
+        & np.logical_and.reduce([table[name] == recipe.target[name] for name in AT_TARGET])
+        & (table["weight_decay"] == recipe.run["weight_decay"])
         & (table["outcome"] != "FAILED")
     ]
     if at_target.empty:
         raise Refused(
-            f"no run at the recipe's target (width {recipe.target['width']}, depth {recipe.target['depth']},"
-            f" {recipe.target['tokens']:,} tokens): `scalelab train -m --recipe … lr_factor=0.5,1,2`"
+            f"no run at the recipe's target ({', '.join(f'{name} {recipe.target[name]:,}' for name in AT_TARGET)},"
+            f" weight_decay {recipe.run['weight_decay']:g}): `scalelab train -m --recipe … lr_factor=0.5,1,2`"
         )
     losses = at_target.pivot_table(index="lr", columns="seed", values="loss_nats", dropna=False)
     lrs = losses.index.to_numpy()
@@ -118,6 +121,14 @@ def confirm(recipe: Recipe, runs: Runs, *, proxies: Runs | None = None) -> Confi
     )
 
 
+def _with(runs: Runs, names: Sequence[str]) -> pd.DataFrame:
+    """The table of the runs, which has these columns; files may lack some."""
+    missing = [name for name in names if name not in runs.table]
+    if missing:
+        raise Refused(f"{', '.join(runs.sources)}: no column {', '.join(missing)}, which a confirmation needs")
+    return runs.table
+
+
 def _valley(at_target: pd.DataFrame, lr: float) -> dict[str, float | None]:
     """The target's own optimum, from the same robust fit as the proxies'."""
     (group,) = groups(at_target, scales=tuple(SCALES))
@@ -143,7 +154,8 @@ def _result(lr: float, rows: pd.DataFrame) -> LrResult:
 def _compute(recipe: Recipe, proxies: Runs | None) -> dict[str, float | None]:
     if proxies is None:
         return {"tuning_flops": None, "replaced_flops": None}
-    swept = proxies.table[proxies.table["parametrization"] == recipe.parametrization]
+    table = _with(proxies, ("parametrization", "lr", "seed", "cost_flops"))
+    swept = table[table["parametrization"] == recipe.parametrization]
     if swept.empty:
         raise Refused(f"--proxies hold no {recipe.parametrization!r} run")
     runs = swept["lr"].nunique() * swept["seed"].nunique()

@@ -17,8 +17,8 @@ from scalelab.spec import RunSpec
 from scalelab.trials import Outcome
 
 # Sustained training FLOP/s of one core on proxies by width, measured on an AMD EPYC (AVX2) core with torch 2.13; for
-# the time in a plan only, which says "about". Faster or slower machines differ by a constant factor.
-CORE_FLOPS_BY_WIDTH = {32: 11e9, 64: 20e9, 128: 28e9, 256: 40e9, 512: 50e9}
+# the time in a plan only, which says "about" (benchmarks/step.py measures yours; four fifths of that in a whole run).
+CORE_FLOPS_BY_WIDTH = {32: 25e9, 64: 42e9, 128: 55e9, 256: 66e9, 512: 70e9}
 # Where no lr is given to the check: updates are well above rounding, and no network has left its linear regime (at 0.02
 # the slopes of muP carry ten times the seed noise).
 CHECK_LR = 0.005

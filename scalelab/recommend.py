@@ -9,42 +9,20 @@ tokens), the measurement is taken, and the recipe says so. Both are always repor
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from fractions import Fraction
 from typing import Any
 
-from scalelab.config import FFN_MULTIPLE, overrides_of
+from scalelab.config import overrides_of
 from scalelab.errors import Refused, unknown
 from scalelab.laws import Fit, GroupLaws, Laws, Optimum
 from scalelab.parametrizations import table
 from scalelab.recipe import GroupRecipe, LrChoice, Recipe, patterns
 from scalelab.resolve import groups, multipliers, settings
-from scalelab.shape import Shape, count_params
+from scalelab.shape import count_params
 from scalelab.spec import RunSpec, as_plain, from_plain
+from scalelab.target import target_spec
 
-TARGET_KEYS = ("width", "depth", "tokens", "batch_tokens", "heads", "head_dim", "kv_heads", "ffn")
 CONSTANT = 0.0  # the exponent of the base learning rate over a scale that a table transfers over
 FAR_DECADES = 1.0  # extrapolation over more than a factor of ten in an input is warned of in stronger words
-
-
-def parse_target(given: Iterable[str]) -> dict[str, int]:
-    """`["width=512 depth=4", "tokens=1e6"]` as integers; `Refused` on an unknown key or what is no positive integer."""
-    found: dict[str, int] = {}
-    for item in " ".join(given).replace(",", " ").split():
-        name, equals, text = item.partition("=")
-        if not equals:
-            raise Refused(f"--target {item!r}: accepted is NAME=NUMBER, with {', '.join(TARGET_KEYS)}")
-        if name not in TARGET_KEYS:
-            raise unknown("target", name, TARGET_KEYS)
-        try:
-            exact = Fraction(text.replace("_", ""))
-        except (ValueError, ZeroDivisionError):
-            raise Refused(f"--target {name}={text}: accepted is a positive whole number") from None
-        if exact.denominator != 1 or exact < 1:
-            raise Refused(f"--target {name}={text}: accepted is a positive whole number")
-        found[name] = int(exact)
-    if "width" not in found:
-        raise Refused("--target has no width: give width=… and, where they differ from the proxies', depth=… tokens=…")
-    return found
 
 
 def recommend(laws: Laws, target: Mapping[str, int], *, parametrization: str | None = None) -> Recipe:
@@ -61,7 +39,7 @@ def recommend(laws: Laws, target: Mapping[str, int], *, parametrization: str | N
     """
     group = _chosen(laws, parametrization)
     proxy = _largest(laws, group)
-    spec = _target_spec(proxy, target)
+    spec = target_spec(proxy, target)
     _refuse_smaller(group, spec, proxy)
     inputs = {
         "width": float(spec.shape.width),
@@ -72,7 +50,7 @@ def recommend(laws: Laws, target: Mapping[str, int], *, parametrization: str | N
     claims = table(spec.parametrization).transfers
     choices = {name: _choice(name, fit, inputs, claims) for name, fit in group.lr_fits.items()}
     chosen, why = _decide(group, choices, claims)
-    resolved = from_plain({**_plain(spec), "hparams": {**_plain(spec)["hparams"], "lr": chosen.value}})
+    resolved = from_plain({**as_plain(spec), "hparams": {**as_plain(spec)["hparams"], "lr": chosen.value}})
     regret, factor_2 = _regret(group, chosen)
     return Recipe(
         parametrization=resolved.parametrization,
@@ -88,7 +66,7 @@ def recommend(laws: Laws, target: Mapping[str, int], *, parametrization: str | N
         choices=tuple(choices.values()),
         expected_regret_nats=regret,
         regret_factor_2_nats=factor_2,
-        run={**_plain(resolved)["horizon"], **{k: v for k, v in _plain(resolved)["hparams"].items() if k != "lr"}},
+        run={**as_plain(resolved)["horizon"], **{k: v for k, v in as_plain(resolved)["hparams"].items() if k != "lr"}},
         sites={"softmax_scale": multipliers(resolved).attention, "residual_branch": multipliers(resolved).residual,
                "embedding": resolved.hparams.embedding_multiplier},
         groups=tuple(
@@ -103,11 +81,6 @@ def recommend(laws: Laws, target: Mapping[str, int], *, parametrization: str | N
         warnings=tuple(_warnings(group, chosen, choices, inputs, spec, proxy)),
         overrides=tuple(overrides_of(resolved)),
     )  # fmt: skip
-
-
-def _plain(spec: RunSpec) -> dict[str, Any]:
-    plain: dict[str, Any] = as_plain(spec)
-    return plain
 
 
 def _chosen(laws: Laws, parametrization: str | None) -> GroupLaws:
@@ -136,49 +109,6 @@ def _largest(laws: Laws, group: GroupLaws) -> RunSpec:
             " (`scalelab train`, then `scalelab fit FOLDER`)"
         )
     return from_plain(laws.template[key])
-
-
-def _target_spec(proxy: RunSpec, target: Mapping[str, int]) -> RunSpec:
-    """The proxy's family at the target: head dimension, MLP ratio and query groups as in the proxies."""
-    shape, width = proxy.shape, target["width"]
-    if "heads" in target:
-        heads = target["heads"]
-    elif "head_dim" in target or proxy.shape.head_dim == proxy.base.head_dim:
-        head_dim = target.get("head_dim", shape.head_dim)
-        if width % head_dim:
-            near = round(width / head_dim) * head_dim or head_dim
-            raise Refused(f"width={width} is not whole heads of head_dim={head_dim}: try width={near}")
-        heads = width // head_dim
-    else:
-        heads = shape.heads
-    kv_heads = target.get("kv_heads", heads * shape.kv_heads // shape.heads)
-    horizon = _plain(proxy)["horizon"]
-    horizon |= {name: target[name] for name in ("tokens", "batch_tokens") if name in target}
-    new = Shape(
-        vocab=shape.vocab,
-        context=shape.context,
-        width=width,
-        depth=target.get("depth", shape.depth),
-        heads=heads,
-        kv_heads=max(1, kv_heads),
-        ffn=target.get("ffn", _ffn(proxy, width)),
-    )
-    return from_plain({**_plain(proxy), "shape": new.as_dict(), "horizon": horizon, "seed": 0})
-
-
-def _ffn(proxy: RunSpec, width: int) -> int:
-    """The MLP's hidden size at another width: by the simplest ratio that explains proxy and base, rounding included."""
-
-    def rounded(ratio: Fraction, at: int) -> int:
-        return max(1, round(ratio * at / FFN_MULTIPLE)) * FFN_MULTIPLE
-
-    sizes = [(shape.width, shape.ffn) for shape in (proxy.shape, proxy.base)]
-    exact = Fraction(proxy.shape.ffn, proxy.shape.width)
-    for denominator in range(1, 9):
-        ratio = exact.limit_denominator(denominator)
-        if all(rounded(ratio, at) == ffn for at, ffn in sizes):
-            return rounded(ratio, width)
-    return rounded(exact, width)
 
 
 def _refuse_smaller(group: GroupLaws, spec: RunSpec, proxy: RunSpec) -> None:

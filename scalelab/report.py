@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import jinja2
+import matplotlib as mpl
 import pandas as pd
 from matplotlib.figure import Figure
 
@@ -21,10 +22,11 @@ if TYPE_CHECKING:
 
 
 def save(figure: Figure, folder: Path, name: str) -> None:
-    """A figure as NAME.svg and NAME.png."""
+    """A figure as NAME.svg and NAME.png; the same data give the same bytes."""
     folder.mkdir(parents=True, exist_ok=True)
-    figure.savefig(folder / f"{name}.svg", metadata={"Date": None})
-    figure.savefig(folder / f"{name}.png", dpi=150)
+    with mpl.rc_context(plots.STYLE):  # its salt, which names what an SVG refers to
+        figure.savefig(folder / f"{name}.svg", metadata={"Date": None})
+        figure.savefig(folder / f"{name}.png", dpi=150)
 
 
 def write_laws(laws: Laws, runs: pd.DataFrame, folder: Path, *, figures: bool) -> None:

@@ -98,6 +98,26 @@ def test_a_neighbour_that_diverged_in_one_seed_is_not_the_best(recipe: Recipe, t
     assert (neighbour.seeds, neighbour.diverged, neighbour.loss_nats) == (2, 1, 2.0)
 
 
+def test_runs_of_another_batch_or_weight_decay_are_left_out(recipe: Recipe, tmp_path: Path) -> None:
+    write_target(tmp_path, recipe, dict(LOSSES))
+    spec = at(recipe, 2.0, 0)
+    write_trial(tmp_path, replace(spec, hparams=replace(spec.hparams, weight_decay=0.0)), 1.0)
+    write_trial(tmp_path, replace(spec, horizon=replace(spec.horizon, batch_tokens=128)), 1.0)
+    assert confirm(recipe, read([tmp_path])).regret_nats == pytest.approx(REGRET)
+
+
+def test_a_file_can_confirm_too_if_it_has_the_columns(recipe: Recipe, tmp_path: Path) -> None:
+    table = read([write_target(tmp_path / "runs", recipe, dict(LOSSES))]).table
+    table.to_csv(tmp_path / "runs.csv", index=False)
+    table.drop(columns=["seed", "outcome"]).to_csv(tmp_path / "fewer.csv", index=False)
+    assert confirm(recipe, read([tmp_path / "runs.csv"])).regret_nats == pytest.approx(REGRET)
+    with pytest.raises(Refused, match=r"fewer.csv: no column seed, outcome"):
+        confirm(recipe, read([tmp_path / "fewer.csv"]))
+    table.drop(columns=["cost_flops"]).to_csv(tmp_path / "free.csv", index=False)
+    with pytest.raises(Refused, match="no column cost_flops"):
+        confirm(recipe, read([tmp_path / "runs"]), proxies=read([tmp_path / "free.csv"]))
+
+
 def test_failed_and_foreign_runs_are_left_out(recipe: Recipe, tmp_path: Path) -> None:
     write_target(tmp_path, recipe, dict(LOSSES))
     write_trial(tmp_path, at(recipe, 2.0, 0, width=128), 1.0)

@@ -19,8 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scalelab import data
-from scalelab.data import embedded
-from scalelab.data import enwik8, fetch, memmap, pysrc
+from scalelab.data import embedded, enwik8, fetch, memmap, pysrc
 from scalelab.data.cache import cache_dir, remembered, whole_file
 from scalelab.data.corpus import Corpus, scan
 from scalelab.data.permutation import permute

@@ -12,11 +12,12 @@ from typing import Any
 
 import pytest
 
-from scalelab import jobs, train, trials
+from scalelab import files, jobs, train
 from scalelab.errors import Refused
+from scalelab.files import write_atomically
 from scalelab.jobs import run_job
 from scalelab.spec import RunSpec, as_plain
-from scalelab.trials import Outcome, RunFolder, Trial, write_atomically
+from scalelab.trials import Outcome, RunFolder, Trial
 from tests.conftest import ROOT, make_spec
 from tests.helpers import metrics, tree
 
@@ -173,7 +174,7 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(
         raise OSError("no space left on device")
 
     write_atomically(tmp_path / "file.json", "old")
-    monkeypatch.setattr(trials.os, "fsync", full)
+    monkeypatch.setattr(files.os, "fsync", full)
     with pytest.raises(OSError, match="no space"):
         write_atomically(tmp_path / "file.json", "new")
     assert os.listdir(tmp_path) == ["file.json"]

@@ -112,7 +112,11 @@ def test_ffn_and_heads_follow_the_width_where_they_are_not_given() -> None:
     assert (small.shape.ffn, large.shape.ffn) == (88, 256)  # 8/3 × width to a multiple of 8
     assert (small.shape.heads, large.shape.heads, large.base.heads) == (1, 3, 1)
     (given_heads,) = planned("width=96", "heads=2", "kv_heads=1", "ffn=100").runs
-    assert (given_heads.spec.shape.head_dim, given_heads.spec.shape.kv_heads, given_heads.spec.shape.ffn) == (48, 1, 100)
+    assert (given_heads.spec.shape.head_dim, given_heads.spec.shape.kv_heads, given_heads.spec.shape.ffn) == (
+        48,
+        1,
+        100,
+    )
 
 
 # --- refusals ---------------------------------------------------------------------------------------------------------
@@ -262,6 +266,24 @@ def test_a_failed_run_does_not_end_the_sweep_and_is_what_runs_next(
     assert "the disk is full" in result.stderr
     again = scalelab("train", "-m", *TINY, "seed=0,1")
     assert again.exit_code == 0 and "1 finished, 1 to do" in again.stdout and "2 runs: 2 OK" in again.stdout
+
+
+def test_an_interrupted_sweep_keeps_what_had_ended(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    train_run = train.run
+
+    def interrupted(specs: Sequence[RunSpec], **kwargs: Any) -> list[Trial]:
+        if specs[0].seed == 1:
+            raise KeyboardInterrupt
+        return train_run(specs, **kwargs)
+
+    with monkeypatch.context() as pressing:
+        pressing.setattr(train, "run", interrupted)
+        result = scalelab("train", "-m", *TINY, "seed=0,1,2")
+    assert result.exit_code == 130
+    assert result.stderr.splitlines()[-1].startswith("scalelab: interrupted")
+    assert len(losses(folder)) == 1
+    again = scalelab("train", "-m", *TINY, "seed=0,1,2")
+    assert again.exit_code == 0 and "1 finished, 2 to do" in again.stdout
 
 
 def test_a_file_that_changed_after_planning_fails_its_run_and_no_result_is_made_up(folder: Path) -> None:
@@ -460,7 +482,7 @@ def test_the_version_is_printed() -> None:
 
 
 def test_unknown_trackers_and_options_are_refused() -> None:
-    with pytest.raises(Refused, match="unknown tracker 'wandbb'.*did you mean 'wandb'"):
+    with pytest.raises(Refused, match=r"unknown tracker 'wandbb'.*did you mean 'wandb'"):
         tracker("wandbb")
     with pytest.raises(Refused, match="tracker 'wandb'"):
         tracker("wandb", colour="red")

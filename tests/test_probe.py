@@ -97,7 +97,7 @@ def test_slopes_are_those_of_a_least_squares_line() -> None:
 
 
 def test_a_network_that_does_not_survive_is_refused() -> None:
-    with pytest.raises(Refused, match="diverged within 4 steps.*lower the lr"):
+    with pytest.raises(Refused, match=r"diverged within 4 steps.*lower the lr"):
         checked("sp", "width", (32, 64), lr=1e20)
 
 

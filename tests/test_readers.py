@@ -135,9 +135,7 @@ def unreadable(folder: Path) -> dict[str, tuple[Path, str]]:
     ["missing", "empty folder", "folder without runs", "unknown suffix", "empty file", "binary", "ragged", "bad jsonl",
      "bad parquet", "torn trial"],
 )  # fmt: skip
-def test_what_holds_no_runs_is_refused_in_one_line(
-    what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_holds_no_runs_is_refused_in_one_line(what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     path, expected = unreadable(tmp_path)[what]
     before = tree(tmp_path)

@@ -14,10 +14,11 @@ from scalelab.launch import plan
 from scalelab.laws import Laws, fit
 from scalelab.readers import read
 from scalelab.recipe import Recipe, read_recipe, write_recipe
-from scalelab.recommend import parse_target, recommend
+from scalelab.recommend import recommend
 from scalelab.resolve import multipliers, settings
 from scalelab.shape import count_params
 from scalelab.spec import Horizon, RunSpec
+from scalelab.target import parse_target
 from tests.conftest import make_spec
 from tests.helpers import one_line, scalelab, squeezed, sweep, tree, valley
 
@@ -26,7 +27,9 @@ GROUPED = {"heads": 4, "kv_heads": 2}
 
 def laws_of(folder: Path) -> Laws:
     found = read([folder])
-    return fit(found.table, theory={"width": 0.0, "depth": 0.0}, template=found.template, sources=found.sources, draws=300)
+    return fit(
+        found.table, theory={"width": 0.0, "depth": 0.0}, template=found.template, sources=found.sources, draws=300
+    )
 
 
 @pytest.fixture(scope="module")
@@ -136,6 +139,20 @@ def test_its_overrides_make_the_target(flat: Laws) -> None:
     (run,) = plan(recipe.overrides, multirun=False).runs
     base = make_spec(width=256, depth=4, tokens=1280)
     assert run.spec == replace(base, hparams=replace(base.hparams, lr=recipe.lr.value))
+
+
+def test_a_run_and_a_sweep_can_start_from_it(flat: Laws, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    recipe = recommend(flat, {"width": 256})
+    write_recipe(recipe, tmp_path / "recipe.yaml")
+    result = scalelab("train", "-m", "--recipe", "recipe.yaml", "--dry-run", "lr_factor=0.5,1", "seed=0,1")
+    assert result.exit_code == 0, result.output
+    text = squeezed(result.stdout)
+    base = make_spec(width=256)
+    for factor in (0.5, 1.0):
+        for seed in (0, 1):
+            spec = replace(base, hparams=replace(base.hparams, lr=recipe.lr.value * factor), seed=seed)
+            assert spec.fingerprint in text
 
 
 def test_the_evidence_is_what_was_measured(flat: Laws) -> None:

@@ -17,7 +17,7 @@ from rich.console import Console
 from scalelab import plots, report, show
 from scalelab.confirm import confirm
 from scalelab.confirm import write as write_confirmation
-from scalelab.laws import Laws, fit
+from scalelab.laws import Laws, drift, fit
 from scalelab.laws import write as write_laws
 from scalelab.parametrizations import TABLES, Family, Parametrization
 from scalelab.probe import Check, Slope
@@ -117,7 +117,8 @@ def test_laws_are_printed_with_every_optimum_and_exponent(laws: Laws) -> None:
         assert f"power: width {exponent.value:+.3f} [{exponent.low:+.3f}, {exponent.high:+.3f}]" in text
         for optimum in group.optima:
             assert optimum.log2_lr is not None
-            assert f"{optimum.scale['width']:,.0f} {2**optimum.log2_lr:.3g} [" in text
+            at = f"{optimum.scale['width']:.0f} {optimum.scale['params_non_embedding']:,.0f}"
+            assert f"{at} {2**optimum.log2_lr:.3g} [" in text
 
 
 def test_intervals_say_what_is_known() -> None:
@@ -228,11 +229,13 @@ def test_a_report_holds_regret_drift_checks_and_the_recipe(study: Path, laws: La
     plain = squeezed(re.sub(r"<[^>]*>", " ", page))
     confirmation = json.loads((study / "confirmation.json").read_text())
     assert confirmation["regret_nats"] == pytest.approx(0.0171)
-    assert "Regret of the recipe: 0.0171 nats" in plain
+    assert f"Regret of the recipe: 0.0171 ± {confirmation['se_nats']:.4f}" in plain
     assert f"{100 * confirmation['compute_share']:.1f} %" in plain
-    for row in report.drift(laws):
-        assert f"{row['octaves']:.2f} ± {row['sd']:.2f}" in plain
-        assert f"{row['exponent'].value:.2f} [{row['exponent'].low:.2f}, {row['exponent'].high:.2f}]" in plain
+    for group in laws.groups:
+        moved = drift(group)
+        assert moved is not None and moved.exponent is not None
+        assert f"{moved.octaves:.2f} ± {moved.sd_octaves:.2f}" in plain
+        assert f"{moved.exponent.value:.2f} [{moved.exponent.low:.2f}, {moved.exponent.high:.2f}]" in plain
     assert "query grows, logits grows" in plain and "every slope within its bounds" in plain
     assert "blocks.*.attention.query.weight" in plain
     assert "A &lt;study&gt;" in page
@@ -242,11 +245,14 @@ def test_a_report_holds_regret_drift_checks_and_the_recipe(study: Path, laws: La
 
 
 def test_drift_and_its_cost_are_those_of_the_formula(laws: Laws) -> None:
-    rows = {row["group"].split(",")[0]: row for row in report.drift(laws)}
-    assert rows["sp"]["octaves"] == pytest.approx(-2.0, abs=0.1)
-    assert rows["sp"]["copy_cost_nats"] == pytest.approx(0.05 * 4, rel=0.15)  # two octaves off, squared
-    assert rows["mup"]["octaves"] == pytest.approx(0.0, abs=0.05)
-    assert rows["mup"]["copy_cost_nats"] == pytest.approx(0.0, abs=0.001)
+    moved = {group.key["parametrization"]: drift(group) for group in laws.groups}
+    sp, mup = moved["sp"], moved["mup"]
+    assert sp is not None and mup is not None
+    assert (sp.scale, sp.smallest, sp.largest) == ("width", 32, 128)
+    assert sp.octaves == pytest.approx(-2.0, abs=0.1)
+    assert sp.copy_cost_nats == pytest.approx(0.05 * 4, rel=0.15)  # two octaves off, squared
+    assert mup.octaves == pytest.approx(0.0, abs=0.05)
+    assert mup.copy_cost_nats == pytest.approx(0.0, abs=0.001)
 
 
 def test_a_report_of_a_part_is_a_report(study: Path) -> None:

@@ -1,0 +1,75 @@
+"""The target of a recipe: from `--target width=… tokens=…` to a full specification in the family of the proxies."""
+
+from collections.abc import Iterable, Mapping
+from fractions import Fraction
+
+from scalelab.config import FFN_MULTIPLE
+from scalelab.errors import Refused, unknown
+from scalelab.shape import Shape
+from scalelab.spec import RunSpec, as_plain, from_plain
+
+TARGET_KEYS = ("width", "depth", "tokens", "batch_tokens", "heads", "head_dim", "kv_heads", "ffn")
+
+
+def parse_target(given: Iterable[str]) -> dict[str, int]:
+    """`["width=512 depth=4", "tokens=1e6"]` as integers; `Refused` on an unknown key or what is no positive integer."""
+    found: dict[str, int] = {}
+    for item in " ".join(given).replace(",", " ").split():
+        name, equals, text = item.partition("=")
+        if not equals:
+            raise Refused(f"--target {item!r}: accepted is NAME=NUMBER, with {', '.join(TARGET_KEYS)}")
+        if name not in TARGET_KEYS:
+            raise unknown("target", name, TARGET_KEYS)
+        try:
+            exact = Fraction(text.replace("_", ""))
+        except (ValueError, ZeroDivisionError):
+            raise Refused(f"--target {name}={text}: accepted is a positive whole number") from None
+        if exact.denominator != 1 or exact < 1:
+            raise Refused(f"--target {name}={text}: accepted is a positive whole number")
+        found[name] = int(exact)
+    if "width" not in found:
+        raise Refused("--target has no width: give width=… and, where they differ from the proxies', depth=… tokens=…")
+    return found
+
+
+def target_spec(proxy: RunSpec, target: Mapping[str, int]) -> RunSpec:
+    """The proxy's family at the target: head dimension, MLP ratio and query groups as in the proxies."""
+    shape, width = proxy.shape, target["width"]
+    if "heads" in target:
+        heads = target["heads"]
+    elif "head_dim" in target or proxy.shape.head_dim == proxy.base.head_dim:
+        head_dim = target.get("head_dim", shape.head_dim)
+        if width % head_dim:
+            near = round(width / head_dim) * head_dim or head_dim
+            raise Refused(f"width={width} is not whole heads of head_dim={head_dim}: try width={near}")
+        heads = width // head_dim
+    else:
+        heads = shape.heads
+    kv_heads = target.get("kv_heads", heads * shape.kv_heads // shape.heads)
+    horizon = as_plain(proxy)["horizon"]
+    horizon |= {name: target[name] for name in ("tokens", "batch_tokens") if name in target}
+    new = Shape(
+        vocab=shape.vocab,
+        context=shape.context,
+        width=width,
+        depth=target.get("depth", shape.depth),
+        heads=heads,
+        kv_heads=max(1, kv_heads),
+        ffn=target.get("ffn", _ffn(proxy, width)),
+    )
+    return from_plain({**as_plain(proxy), "shape": new.as_dict(), "horizon": horizon, "seed": 0})
+
+
+def _ffn(proxy: RunSpec, width: int) -> int:
+    """The MLP's hidden size at another width: by the simplest ratio that explains proxy and base, rounding included."""
+
+    def rounded(ratio: Fraction, at: int) -> int:
+        return max(1, round(ratio * at / FFN_MULTIPLE)) * FFN_MULTIPLE
+
+    sizes = [(shape.width, shape.ffn) for shape in (proxy.shape, proxy.base)]
+    exact = Fraction(proxy.shape.ffn, proxy.shape.width)
+    for denominator in range(1, 9):
+        ratio = exact.limit_denominator(denominator)
+        if all(rounded(ratio, at) == ffn for at, ffn in sizes):
+            return rounded(ratio, width)
+    return rounded(exact, width)
