@@ -47,14 +47,14 @@ def train(
     of conf/train.yaml.
     """
     with answering():
-        from scalelab import plans
+        from scalelab import commands
 
         arguments = list(context.args)
         if recipe is not None:
             from scalelab.recipe import read_recipe
 
             arguments = [*read_recipe(recipe).overrides, *arguments]
-        status = plans.execute(arguments, dry_run=dry_run, console=console)
+        status = commands.execute(arguments, dry_run=dry_run, console=console)
     raise typer.Exit(status)
 
 
@@ -139,9 +139,9 @@ def check(
     Further arguments are keys of conf/train.yaml: `check parametrization=sp lr=0.02`.
     """
     with answering():
-        from scalelab import plans
+        from scalelab import commands
 
-        passed = plans.check(
+        passed = commands.check(
             list(context.args), widths=widths, depths=depths, steps=steps, seeds=seeds, out=out, console=console
         )
     raise typer.Exit(0 if passed else 1)

@@ -5,6 +5,7 @@ The keys are those of conf/train.yaml. This file knows no Hydra: it takes the co
 
 import functools
 import json
+import re
 from collections.abc import Mapping
 from fractions import Fraction
 from pathlib import Path
@@ -68,6 +69,16 @@ def spec_from_config(config: Mapping[str, Any]) -> RunSpec:
         data=corpus,
         seed=_integer("seed", config["seed"]),
     )
+
+
+def device_and_threads(config: Mapping[str, Any]) -> tuple[str, int]:
+    """Where a run is to be trained, and with how many threads; not part of its identity."""
+    device, threads = str(config["device"]), _integer("threads", config["threads"])
+    if not re.fullmatch(r"cpu|mps|cuda(:\d+)?", device):
+        raise Refused(f"device={device!r}: accepted are cpu, cuda, cuda:0, …, mps")
+    if threads < 1:
+        raise Refused(f"threads={threads}: accepted is a positive whole number")
+    return device, threads
 
 
 def _shape(config: Mapping[str, Any], vocab: int, mlp_ratio: Fraction, *, width: Any, depth: Any, **rest: Any) -> Shape:

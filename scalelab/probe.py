@@ -26,7 +26,9 @@ from scalelab.spec import RunSpec
 
 # Measured on transformers of width 64 to 512: muP's slopes lie within ±0.15 after the first steps, SP's reach +0.5 to
 # +1.4 (SP's own statement: updates grow like width). The tolerance sits between, see tests/test_probe.py.
-TOLERANCE = 0.25
+# In depth CompleteP's residual stream moves by -0.24 at the most (a finite-depth effect: its branches weigh 2/L), muP's
+# and SP's by +0.7 and more.
+TOLERANCE = {"width": 0.25, "depth": 0.4}
 PROBE_SEQUENCES = 8
 # What a branch puts out before it is scaled may shrink with depth (it does in depth-muP, by design); what arrives in
 # the residual stream and the logits may not (the depth check of CompleteP, arXiv:2505.01618).
@@ -139,10 +141,11 @@ def _slope(module: str, axis: str, values: Sequence[int], activation: np.ndarray
     upd, se_upd = _fit(values, update)
     # The logits at initialisation are a Gaussian process that falls like width^-1/2 (TP-V App. D.2): that much of a
     # fall is right for them, and only growth, or an update that dies, is not.
-    lowest = -0.5 - TOLERANCE if module == "logits" else -TOLERANCE
+    tolerance = TOLERANCE[axis]
+    lowest = -0.5 - tolerance if module == "logits" else -tolerance
     if axis == "depth" and module not in JUDGED_IN_DEPTH:
         verdict = "not judged"
-    elif act > TOLERANCE or upd > TOLERANCE:
+    elif act > tolerance or upd > tolerance:
         verdict = "grows"
     elif act < lowest or upd < lowest:
         verdict = "vanishes"

@@ -147,6 +147,8 @@ def _trial(
 
 
 if __name__ == "__main__":
-    from scalelab.launch import main
+    import sys
 
-    main()
+    from scalelab.cli import app
+
+    app(["train", *sys.argv[1:]])

@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from scalelab import train
 from scalelab.config import overrides_of
 from scalelab.errors import Refused
-from scalelab.launch import Plan, plan
+from scalelab.plan import Plan, plan
 from scalelab.shape import Architecture
 from scalelab.spec import Horizon, RunSpec
 from scalelab.trackers import tracker

@@ -10,8 +10,8 @@ import pytest
 import yaml
 
 from scalelab.errors import Refused
-from scalelab.launch import plan
 from scalelab.laws import Laws, fit
+from scalelab.plan import plan
 from scalelab.readers import read
 from scalelab.recipe import Recipe, read_recipe, write_recipe
 from scalelab.recommend import recommend

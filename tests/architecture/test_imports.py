@@ -30,8 +30,9 @@ ORDER: tuple[tuple[str, ...], ...] = (
     ("train", "probe"),
     ("jobs",),
     ("plots", "progress"),
-    ("report", "show", "launch", "catalogue"),
-    ("plans",),
+    ("report", "show", "plan", "catalogue"),
+    ("launch",),
+    ("commands",),
     ("cli",),
 )
 PLACE = {room: row for row, rooms in enumerate(ORDER) for room in rooms}
@@ -39,8 +40,7 @@ PLACE = {room: row for row, rooms in enumerate(ORDER) for room in rooms}
 # Backwards, each with the reason: not when a module is imported, but when a program starts. (`models.build` reaches its
 # network by name, too, and only when it is called: what a model's parameters are is known without torch.)
 EXCEPTIONS = {
-    ("train", "launch"): "python -m scalelab.train is the command line",
-    ("launch", "cli"): "python -m scalelab.train is the command line",
+    ("train", "cli"): "python -m scalelab.train is the command line",
 }
 
 LIGHT = (

@@ -10,7 +10,8 @@ from scalelab import show
 from scalelab.data import load
 from scalelab.data.corpus import epochs
 from scalelab.errors import Refused
-from scalelab.launch import Plan, PlannedRun, launch, plan, summary
+from scalelab.launch import launch
+from scalelab.plan import Plan, PlannedRun, plan
 from scalelab.progress import watched
 from scalelab.shape import count_flops_per_token, count_params
 from scalelab.spec import RunSpec
@@ -38,7 +39,7 @@ def execute(arguments: Sequence[str], *, dry_run: bool, console: Console) -> int
             launch(overrides, multirun=multirun, directories=directories)
         except SystemExit as ended:  # Hydra has reported a failed job; the others are done and kept
             failed = " (see the error above)" if ended.code else ""
-    counts = summary(planned)
+    counts = planned.outcomes()
     said = ", ".join(f"{count} {outcome or 'not ended'}" for outcome, count in counts.items())
     console.print(f"{len(planned.runs)} runs: {said}{failed}", highlight=False)
     return 0 if set(counts) <= {Outcome.OK, Outcome.DIVERGED} else 1
