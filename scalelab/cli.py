@@ -18,6 +18,7 @@ app = typer.Typer(
     help="Sweep small proxies, fit how their optimal hyperparameters move with scale, project to the large run.",
 )
 console = Console() if sys.stdout.isatty() else Console(width=120)  # files and logs: tables of a fixed width
+SIZES = ("width", "depth", "heads", "head_dim", "kv_heads", "ffn")
 PASS_THROUGH = {"allow_extra_args": True, "ignore_unknown_options": True}
 Out = Annotated[Path, typer.Option("--out", "-o", help="Folder to write to.")]
 
@@ -29,6 +30,11 @@ def answering() -> Iterator[None]:
         yield
     except Refused as refused:
         Console(stderr=True).print(f"scalelab: {refused}", style="red", markup=False, highlight=False, soft_wrap=True)
+        raise typer.Exit(2) from None
+    except OSError as error:
+        where = f" {error.filename}" if error.filename else ""
+        line = f"scalelab: cannot read or write{where}: {error.strerror or error}"
+        Console(stderr=True).print(line, style="red", markup=False, highlight=False, soft_wrap=True)
         raise typer.Exit(2) from None
     except KeyboardInterrupt:
         Console(stderr=True).print("scalelab: interrupted; what had ended is kept, launch again for the rest")
@@ -53,6 +59,11 @@ def train(
         if recipe is not None:
             from scalelab.recipe import read_recipe
 
+            fixed = [
+                a for a in arguments if a.split("=")[0] in ("width", "depth", "heads", "head_dim", "kv_heads", "ffn")
+            ]
+            if fixed:
+                raise Refused(f"{fixed[0]} with --recipe, which fixes the size: recommend for that target instead")
             arguments = [*read_recipe(recipe).overrides, *arguments]
         status = commands.execute(arguments, dry_run=dry_run, console=console)
     raise typer.Exit(status)

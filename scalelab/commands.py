@@ -40,7 +40,9 @@ def execute(arguments: Sequence[str], *, dry_run: bool, console: Console) -> int
         except SystemExit as ended:  # Hydra has reported a failed job; the others are done and kept
             failed = " (see the error above)" if ended.code else ""
     counts = planned.outcomes()
-    said = ", ".join(f"{count} {outcome or 'not ended'}" for outcome, count in counts.items())
+    said = ", ".join(
+        f"{count} {outcome or 'not ended (here, or running in another process)'}" for outcome, count in counts.items()
+    )
     console.print(f"{len(planned.runs)} runs: {said}{failed}", highlight=False)
     return 0 if set(counts) <= {Outcome.OK, Outcome.DIVERGED} else 1
 
@@ -53,8 +55,8 @@ def split_flags(arguments: Sequence[str]) -> tuple[list[str], bool, list[str]]:
     for argument in rest:
         if argument in ("-m", "--multirun"):
             multirun = True
-        elif argument in ("--config-dir", "-cd"):
-            directory = Path(next(rest, ""))
+        elif argument in ("--config-dir", "-cd") or argument.startswith("--config-dir="):
+            directory = Path(argument.partition("=")[2] or next(rest, ""))
             if not directory.is_dir():
                 raise Refused(f"{argument} {directory}: accepted is a folder of configuration files")
             directories.append(str(directory.resolve()))
@@ -75,11 +77,11 @@ def print_plan(planned: Plan, console: Console, *, rows: int) -> None:
     missing = [run.spec for run in planned.missing]
     flops = sum(spec.cost_flops for spec in missing)
     seconds = sum(estimated_seconds(spec) for spec in missing)
-    cores = os.cpu_count() or 1
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     console.print(
         f"plan: {len(specs)} runs, {len(specs) - len(missing)} finished, {len(missing)} to do:"
         f" {sum(spec.horizon.tokens for spec in missing):,} tokens, {flops:.2e} training FLOPs,"
-        f" about {seconds:,.0f} core-seconds ({seconds / cores:,.0f} s on {cores} cores)",
+        f" about {seconds:,.0f} core-seconds, {seconds / cores:,.0f} s if launched on {cores} cores",
         highlight=False,
     )
     for text in _warnings(specs):
@@ -119,7 +121,7 @@ def _print_runs(runs: Sequence[PlannedRun], console: Console, rows: int) -> None
     varying = [name for name in columns[0] if name not in shared]
     show.say(console, "shared: " + ", ".join(f"{name} {value}" for name, value in shared.items()))
     cells = [
-        (run.spec.fingerprint, *(at[name] for name in varying), "finished" if run.folder.finished else "to do")
+        (run.spec.fingerprint, *(at[name] for name in varying), "finished" if run.finished else "to do")
         for run, at in zip(runs[:rows], columns[:rows], strict=True)
     ]
     console.print(show.grid("", ("run", *varying, "state"), cells))
@@ -171,6 +173,8 @@ def check(
         given = [*overrides, f"{axis}={value}", f"base.{axis}={values[0]}"]
         runs = plan([*given, f"seed={','.join(map(str, range(seeds)))}"], multirun=True, directories=directories).runs
         specs.append([run.spec for run in runs])
+    if out.exists() and not out.is_dir():  # asked before the work, not after it
+        raise Refused(f"-o {out} is a file: accepted is a folder, made where it is not there")
     checked = probe.coordinate_check(specs, axis=axis, steps=steps, console=console)
     show.check(checked, console)
     report.write_check(checked, out)

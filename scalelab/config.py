@@ -5,7 +5,7 @@ The keys are those of conf/train.yaml. This file knows no Hydra: it takes the co
 
 import functools
 import json
-import re
+import os
 from collections.abc import Mapping
 from fractions import Fraction
 from pathlib import Path
@@ -60,25 +60,15 @@ def spec_from_config(config: Mapping[str, Any]) -> RunSpec:
             Horizon,
             "horizon",
             {
-                "tokens": _integer("tokens", config["tokens"]),
-                "batch_tokens": _integer("batch_tokens", config["batch_tokens"]),
+                "tokens": integer("tokens", config["tokens"]),
+                "batch_tokens": integer("batch_tokens", config["batch_tokens"]),
                 "schedule": config["schedule"],
                 **{k: _real(k, config[k]) for k in ("warmup_fraction", "decay_fraction", "final_lr_ratio")},
             },
         ),
         data=corpus,
-        seed=_integer("seed", config["seed"]),
+        seed=integer("seed", config["seed"]),
     )
-
-
-def device_and_threads(config: Mapping[str, Any]) -> tuple[str, int]:
-    """Where a run is to be trained, and with how many threads; not part of its identity."""
-    device, threads = str(config["device"]), _integer("threads", config["threads"])
-    if not re.fullmatch(r"cpu|mps|cuda(:\d+)?", device):
-        raise Refused(f"device={device!r}: accepted are cpu, cuda, cuda:0, …, mps")
-    if threads < 1:
-        raise Refused(f"threads={threads}: accepted is a positive whole number")
-    return device, threads
 
 
 def _shape(config: Mapping[str, Any], vocab: int, mlp_ratio: Fraction, *, width: Any, depth: Any, **rest: Any) -> Shape:
@@ -86,29 +76,29 @@ def _shape(config: Mapping[str, Any], vocab: int, mlp_ratio: Fraction, *, width:
     unknown_keys = sorted(set(rest) - {"head_dim", "heads", "kv_heads", "ffn"})
     if unknown_keys:
         raise Refused(f"unknown key base.{unknown_keys[0]}: accepted are width, depth, head_dim, heads, kv_heads, ffn")
-    width, depth = _integer("width", width), _integer("depth", depth)
+    width, depth = integer("width", width), integer("depth", depth)
     family = {n: rest[n] if rest.get(n) is not None else config[n] for n in ("head_dim", "heads", "kv_heads", "ffn")}
     if width < 1:
         raise Refused(f"width={width}: a shape is made of positive integers")
     heads = family["heads"]
     if heads is None:
-        head_dim = _integer("head_dim", family["head_dim"])
+        head_dim = integer("head_dim", family["head_dim"])
         if head_dim < 1 or width % head_dim:
             near = max(1, round(width / max(1, head_dim))) * max(1, head_dim)
             raise Refused(f"head_dim={head_dim} does not divide width={width}: try width={near}, or give heads")
         heads = width // head_dim
-    heads = _integer("heads", heads)
+    heads = integer("heads", heads)
     ffn = family["ffn"]
     if ffn is None:
         ffn = max(1, round(mlp_ratio * width / FFN_MULTIPLE)) * FFN_MULTIPLE
     return Shape(
         vocab=vocab,
-        context=_integer("context", config["context"]),
+        context=integer("context", config["context"]),
         width=width,
         depth=depth,
         heads=heads,
-        kv_heads=heads if family["kv_heads"] is None else _integer("kv_heads", family["kv_heads"]),
-        ffn=_integer("ffn", ffn),
+        kv_heads=heads if family["kv_heads"] is None else integer("kv_heads", family["kv_heads"]),
+        ffn=integer("ffn", ffn),
     )
 
 
@@ -133,6 +123,9 @@ def _hparams(config: Mapping[str, Any], optimizer: Mapping[str, Any]) -> Hparams
 def _data(config: Mapping[str, Any]) -> DataSpec:
     options = dict(config["data"])
     name = options.pop("name")
+    for key in ("path", "val_path"):  # a run is found again from any folder
+        if isinstance(options.get(key), str):
+            options[key] = os.path.abspath(os.path.expanduser(options[key]))
     given = tuple(sorted((key, value) for key, value in options.items() if value is not None))
     for key, value in given:
         if isinstance(value, list | dict):
@@ -143,7 +136,7 @@ def _data(config: Mapping[str, Any]) -> DataSpec:
         sha256=corpus.sha256,
         vocab=corpus.vocab,
         bytes_per_token=corpus.bytes_per_token,
-        validation_tokens=_integer("validation_tokens", config["validation_tokens"]),
+        validation_tokens=integer("validation_tokens", config["validation_tokens"]),
         options=given,
     )
 
@@ -167,7 +160,7 @@ def _make(kind: type[T], group: str, values: Mapping[str, Any]) -> T:
     return kind(**values)
 
 
-def _integer(name: str, value: Any) -> int:
+def integer(name: str, value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         raise Refused(f"{name}={value!r}: accepted is a whole number")
     try:

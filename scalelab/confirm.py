@@ -37,19 +37,20 @@ class LrResult:
 class Confirmation:
     """A recipe's regret at its target.
 
-    `regret_nats` is the mean loss at the recipe's LR minus that at the best LR tried, over the seeds both have; 0 where
-    the recipe's is the best tried. `se_nats` is its standard error over paired seeds (a seed shares initialisation and
-    data order), None with fewer than two. The best is picked from `results`, so noise makes it look better than it is:
-    the regret errs upwards, and a grid by factors of two cannot see a smaller miss. `valley_lr` (with its 95 %
-    interval) is the optimum of a valley fitted to the runs, `valley_regret_nats` the recipe's excess over that valley's
-    floor; None where no valley could be fitted. `replaced_flops` is the proxies' LR grid with their seeds at the
-    target's cost a run.
+    `gap_nats` is the mean loss at the recipe's LR minus that at the best *other* LR tried (`rival_lr`), over the seeds
+    both have, with `se_nats` its standard error over paired seeds (a seed shares initialisation and data order; None
+    with fewer than two). `regret_nats` is the gap where it is positive, else 0: the recipe's is the best tried. The
+    rival is picked from `results`, so noise makes it look better than it is and the regret errs upwards; a grid by
+    factors of two cannot see a smaller miss. `valley_lr` (with its 95 % interval) is the optimum of a valley fitted to
+    the runs, `valley_regret_nats` the recipe's excess over that valley's floor; None where no valley could be fitted.
+    `replaced_flops` is the proxies' LR grid with their seeds at the target's cost a run.
     """
 
     recipe_lr: float
-    best_lr: float
-    regret_nats: float
+    rival_lr: float
+    gap_nats: float
     se_nats: float | None
+    regret_nats: float
     regret_percent: float
     seed_sd_nats: float | None
     valley_lr: float | None
@@ -101,19 +102,25 @@ def confirm(recipe: Recipe, runs: Runs, *, proxies: Runs | None = None) -> Confi
         raise Refused(f"no run at the recipe's lr {recipe.lr.value:.6g} (nearest {mine:.6g}): run lr_factor=1 too")
     if len(lrs) < 2:
         raise Refused("only the recipe's own lr was run: a regret needs others, `lr_factor=0.5,1,2`")
-    # A seed that diverged at an LR counts against that LR: its mean is infinite.
-    means = losses.mean(axis=1).where(losses.notna().all(axis=1), math.inf)
-    if not math.isfinite(means[mine]):
+    diverged = set(at_target.loc[at_target["outcome"] == "DIVERGED", "lr"])
+    if mine in diverged:
         raise Refused(f"the recipe's lr {mine:.6g} diverged at the target: the regret is unbounded, see its trial.json")
-    best = float(lrs[int(np.argmin(means.to_numpy()))])
-    paired = (losses.loc[mine] - losses.loc[best]).dropna().to_numpy()
+    # Over the seeds that both have: a run that is not there (yet) counts for neither.
+    gaps = {lr: (losses.loc[mine] - losses.loc[lr]).dropna() for lr in lrs if lr != mine and lr not in diverged}
+    paired = {lr: gap.to_numpy() for lr, gap in gaps.items() if len(gap)}
+    if not paired:
+        raise Refused("no other lr has a seed in common with the recipe's and did not diverge: run more of them")
+    rival = max(paired, key=lambda lr: float(paired[lr].mean()))
+    gap, seeds = float(paired[rival].mean()), len(paired[rival])
+    best_loss = float(losses.loc[mine if gap <= 0 else rival].mean())
     spread = losses.std(axis=1, ddof=1).dropna()
     return Confirmation(
         recipe_lr=float(mine),
-        best_lr=best,
-        regret_nats=float(paired.mean()),
-        se_nats=float(paired.std(ddof=1) / math.sqrt(len(paired))) if len(paired) > 1 and best != mine else None,
-        regret_percent=100 * float(paired.mean()) / float(means[best]),
+        rival_lr=float(rival),
+        gap_nats=gap,
+        se_nats=float(paired[rival].std(ddof=1)) / math.sqrt(seeds) if seeds > 1 else None,
+        regret_nats=max(0.0, gap),
+        regret_percent=100 * max(0.0, gap) / best_loss,
         seed_sd_nats=float(np.sqrt(np.square(spread).mean())) if len(spread) else None,
         results=tuple(_result(lr, at_target[at_target["lr"] == lr]) for lr in map(float, lrs)),
         **_valley(at_target, float(mine)),
@@ -156,6 +163,8 @@ def _compute(recipe: Recipe, proxies: Runs | None) -> dict[str, float | None]:
         return {"tuning_flops": None, "replaced_flops": None}
     table = _with(proxies, ("parametrization", "lr", "seed", "cost_flops"))
     swept = table[table["parametrization"] == recipe.parametrization]
+    if "optimizer" in swept:
+        swept = swept[swept["optimizer"] == recipe.optimizer]
     if swept.empty:
         raise Refused(f"--proxies hold no {recipe.parametrization!r} run")
     runs = swept["lr"].nunique() * swept["seed"].nunique()

@@ -9,10 +9,10 @@ from scalelab.errors import Refused, unknown
 SCHEDULES = ("cosine", "linear", "wsd", "constant")
 
 
-def _finite(what: str, value: float, *, low: float, open_low: bool = False, high: float = math.inf) -> None:
-    inside = math.isfinite(value) and (value > low if open_low else value >= low) and value <= high
+def _finite(what: str, value: float, *, low: float, above: bool = False, high: float = math.inf) -> None:
+    inside = math.isfinite(value) and (value > low if above else value >= low) and value <= high
     if not inside:
-        bound = f"{'>' if open_low else '≥'} {low:g}" + (f" and ≤ {high:g}" if math.isfinite(high) else "")
+        bound = f"{'>' if above else '≥'} {low:g}" + (f" and ≤ {high:g}" if math.isfinite(high) else "")
         raise Refused(f"{what}={value!r}: accepted is a finite number {bound}")
 
 
@@ -43,17 +43,18 @@ class Hparams:
     logits_multiplier: float = 1.0
 
     def __post_init__(self) -> None:
-        _finite("lr", self.lr, low=0, open_low=True)
+        _finite("lr", self.lr, low=0, above=True)
         _finite("weight_decay", self.weight_decay, low=0)
         for name in ("beta1", "beta2", "momentum"):
-            _finite(name, getattr(self, name), low=0, high=1)
-        _finite("eps", self.eps, low=0)
+            if not 0 <= getattr(self, name) < 1:  # false for NaN too
+                raise Refused(f"{name}={getattr(self, name)!r}: accepted is a number ≥ 0 and < 1")
+        _finite("eps", self.eps, low=0, above=True)  # at 0 Adam divides 0 by 0 on entries without a gradient
         if self.clip_norm is not None:
-            _finite("clip_norm", self.clip_norm, low=0, open_low=True)
+            _finite("clip_norm", self.clip_norm, low=0, above=True)
         for name in ("init_gain", "embedding_std"):
             _finite(name, getattr(self, name), low=0)
         for name in ("embedding_multiplier", "attention_multiplier", "residual_multiplier", "logits_multiplier"):
-            _finite(name, getattr(self, name), low=0, open_low=True)
+            _finite(name, getattr(self, name), low=0, above=True)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -42,12 +42,12 @@ def run_job(
     launched again, it runs again.
     """
     folder.path.mkdir(parents=True, exist_ok=True)
-    if final := folder.final():
+    if final := folder.final(spec):
         return final
     try:
         with FileLock(folder.path / LOCK_FILE, timeout=0):
             # Whoever held the lock until now may have finished it.
-            return folder.final() or _run(spec, folder, tracker or NoTracker(), device, threads)
+            return folder.final(spec) or _run(spec, folder, tracker or NoTracker(), device, threads)
     except Timeout:
         return None
 
@@ -67,15 +67,18 @@ def _run(spec: RunSpec, folder: RunFolder, tracker: Tracker, device: str, thread
         tracker.start(spec.fingerprint, as_plain(spec), folder.path)
         (trial,) = train.run([spec], observers=[[curve, tracker]], device=device, threads=threads)
         trial = replace(trial, provenance={**provenance, **trial.provenance})
-        tracker.finish(trial)
     except Exception as error:
         reason = "".join(traceback.format_exception_only(error)).strip()
         seconds = time.perf_counter() - started
-        folder.write(
-            Trial(
-                spec=spec, outcome=Outcome.FAILED, loss_nats=None, seconds=seconds, reason=reason, provenance=provenance
-            )
+        failed = Trial(
+            spec=spec, outcome=Outcome.FAILED, loss_nats=None, seconds=seconds, reason=reason, provenance=provenance
         )
+        _keep(failed, folder, tracker)
         raise
-    folder.write(trial)
+    _keep(trial, folder, tracker)
     return trial
+
+
+def _keep(trial: Trial, folder: RunFolder, tracker: Tracker) -> None:
+    folder.write(trial)  # ours first, then the copy: whatever a tracker does, the trial is kept
+    tracker.finish(trial)

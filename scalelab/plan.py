@@ -1,6 +1,7 @@
 """Arguments → a plan: every run that a command line asks for, composed by Hydra and resolved before any is paid for."""
 
 import copy
+import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,11 +15,11 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from scalelab.config import config_dir, device_and_threads, spec_from_config
+from scalelab import preflight
+from scalelab.config import config_dir, spec_from_config
 from scalelab.data import load, validation_batches
 from scalelab.errors import Refused, unknown
 from scalelab.spec import RunSpec
-from scalelab.trackers import tracker
 from scalelab.trials import TRIAL_FILE, Outcome, RunFolder
 
 CONFIG_NAME = "train"
@@ -49,6 +50,11 @@ class PlannedRun:
     spec: RunSpec
     folder: RunFolder
 
+    @property
+    def finished(self) -> bool:
+        """Whether its final trial is there already."""
+        return self.folder.final(self.spec) is not None
+
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
@@ -58,7 +64,7 @@ class Plan:
 
     @property
     def missing(self) -> tuple[PlannedRun, ...]:
-        return tuple(run for run in self.runs if not run.folder.finished)
+        return tuple(run for run in self.runs if not run.finished)
 
     def outcomes(self) -> dict[Outcome | None, int]:
         """How many runs ended in which way; None counts those that have not ended."""
@@ -88,8 +94,7 @@ def plan(overrides: Sequence[str], *, multirun: bool, directories: Sequence[str]
             with _refusing():
                 plain = as_mapping(config)
             spec = spec_from_config(plain)
-            device_and_threads(plain)
-            tracker(**plain["tracker"])
+            preflight.check(plain, spec)
             where = RunFolder(folder / spec.fingerprint if folder is not None else Path(config.hydra.run.dir))
             runs.setdefault(spec.fingerprint, PlannedRun(overrides=job, spec=spec, folder=where))
     for data, context in {(run.spec.data, run.spec.shape.context): None for run in runs.values()}:
@@ -100,7 +105,8 @@ def plan(overrides: Sequence[str], *, multirun: bool, directories: Sequence[str]
 
 def searching(directories: Sequence[str]) -> list[str]:
     """The override that adds configuration directories to Hydra's search path."""
-    return [f"hydra.searchpath=[{','.join(f'file://{directory}' for directory in directories)}]"] if directories else []
+    quoted = [json.dumps(f"file://{directory}", ensure_ascii=False) for directory in directories]
+    return [f"hydra.searchpath=[{','.join(quoted)}]"] if directories else []
 
 
 def _composed(given: Sequence[str], *, multirun: bool) -> Iterator[tuple[tuple[str, ...], DictConfig, Path | None]]:
@@ -123,6 +129,8 @@ def _composed(given: Sequence[str], *, multirun: bool) -> Iterator[tuple[tuple[s
         (batch,) = BasicSweeper.split_arguments(parser.parse_overrides(task), None)
     if base.hydra.sweep._get_node("subdir")._value() != SUBFOLDER:
         raise Refused(f"hydra.sweep.subdir is {SUBFOLDER} and no other: a run's name is its identity")
+    if base.hydra.sweeper._target_ != f"{BasicSweeper.__module__}.BasicSweeper":
+        raise Refused(f"hydra/sweeper {base.hydra.sweeper._target_}: accepted is basic, whose runs can be planned")
     visible = OmegaConf.masked_copy(base, [str(key) for key in base if key != "hydra"])
     OmegaConf.set_struct(visible, True)
     for job in batch:

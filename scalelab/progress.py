@@ -30,15 +30,17 @@ class _Watch:
         for index, (spec, folder) in enumerate(self.runs):
             if index in self.done:
                 continue
-            if folder.finished:
-                self.done[index] = self.last_loss = folder.read().loss_nats
+            if trial := folder.final(spec):
+                self.done[index] = self.last_loss = trial.loss_nats
                 self.tokens[index] = spec.horizon.tokens
             else:
                 self.tokens[index] = _tokens_so_far(folder)
 
     @property
     def text(self) -> str:
-        return "diverged" if self.done and self.last_loss is None else f"{self.last_loss or float('nan'):.3f} nats"
+        if not self.done:
+            return "…"
+        return "diverged" if self.last_loss is None else f"{self.last_loss:.3f} nats"
 
 
 def _tokens_so_far(folder: RunFolder) -> int:
@@ -76,13 +78,13 @@ def watched(runs: Sequence[tuple[RunSpec, RunFolder]], console: Console) -> Iter
             seen = sum(watch.tokens.values())
             rate = f"{seen / seconds:,.0f}"
             done = f"{len(watch.done)}/{len(runs)}"
-            bar.update(task, completed=seen, done=done, rate=rate, loss=watch.text if watch.done else "…")
+            bar.update(task, completed=seen, done=done, rate=rate, loss=watch.text)
             late = time.monotonic() - said > LINE_SECONDS
             if not console.is_terminal and (ended or late):
                 said = time.monotonic()
-                left = seconds * (total - seen) / seen if seen else float("nan")
+                left = f"{seconds * (total - seen) / seen:,.0f} s left" if seen else "…"
                 console.print(
-                    f"{done} runs · {seen / total:.0%} · {rate} tokens/s · last {watch.text} · {left:,.0f} s left",
+                    f"{done} runs · {seen / total:.0%} · {rate} tokens/s · last {watch.text} · {left}",
                     highlight=False,
                 )
             if ended:

@@ -130,7 +130,13 @@ def _file(path: Path, columns: Mapping[str, str]) -> pd.DataFrame:
                 f"--column {ours}={theirs}: {path} has no column {theirs!r}, it has {', '.join(table.columns)}"
             )
     renamed = table.rename(columns={theirs: ours for ours, theirs in columns.items()})
-    return renamed[[name for name in COLUMNS if name in renamed]]
+    kept = [name for name in COLUMNS if name in renamed]
+    if not kept:
+        raise Refused(
+            f"{path} has columns {', '.join(map(str, table.columns))}: needed are lr, loss_nats and one of width,"
+            " depth, params_non_embedding, tokens; map yours with --column NAME=THEIRS"
+        )
+    return renamed[kept]
 
 
 def _jsonl(path: Path) -> pd.DataFrame:

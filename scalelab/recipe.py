@@ -108,8 +108,12 @@ def read_recipe(path: Path) -> Recipe:
         raise Refused(f"{path} lacks {', '.join(missing)}: write it again with `scalelab recommend`")
     try:
         return _recipe({field.name: plain[field.name] for field in fields(Recipe)})
-    except (KeyError, TypeError, IndexError) as error:
+    except (KeyError, TypeError, ValueError, IndexError) as error:
         raise Refused(f"{path} is damaged ({error}): write it again with `scalelab recommend`") from None
+
+
+def _choice(values: Mapping[str, Any]) -> LrChoice:
+    return LrChoice(**{**values, **{name: float(values[name]) for name in ("value", "low", "high")}})
 
 
 def _recipe(values: Mapping[str, Any]) -> Recipe:
@@ -117,8 +121,8 @@ def _recipe(values: Mapping[str, Any]) -> Recipe:
     return Recipe(
         **{
             **values,
-            "lr": LrChoice(**values["lr"]),
-            "choices": tuple(LrChoice(**choice) for choice in values["choices"]),
+            "lr": _choice(values["lr"]),
+            "choices": tuple(_choice(choice) for choice in values["choices"]),
             "groups": tuple(GroupRecipe(**{**g, "patterns": tuple(g["patterns"])}) for g in values["groups"]),
             "regret_factor_2_nats": None if regret is None else (regret[0], regret[1]),
             "warnings": tuple(values["warnings"]),

@@ -8,11 +8,11 @@ tokens), the measurement is taken, and the recipe says so. Both are always repor
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 from scalelab.config import overrides_of
 from scalelab.errors import Refused, unknown
+from scalelab.evidence import evidence, warnings
 from scalelab.laws import Fit, GroupLaws, Laws, Optimum
 from scalelab.parametrizations import table
 from scalelab.recipe import GroupRecipe, LrChoice, Recipe, patterns
@@ -22,7 +22,6 @@ from scalelab.spec import RunSpec, as_plain, from_plain
 from scalelab.target import target_spec
 
 CONSTANT = 0.0  # the exponent of the base learning rate over a scale that a table transfers over
-FAR_DECADES = 1.0  # extrapolation over more than a factor of ten in an input is warned of in stronger words
 
 
 def recommend(laws: Laws, target: Mapping[str, int], *, parametrization: str | None = None) -> Recipe:
@@ -50,8 +49,11 @@ def recommend(laws: Laws, target: Mapping[str, int], *, parametrization: str | N
     claims = table(spec.parametrization).transfers
     choices = {name: _choice(name, fit, inputs, claims) for name, fit in group.lr_fits.items()}
     chosen, why = _decide(group, choices, claims)
+    silent = _silent(group, inputs, claims)
+    if silent:
+        why += f"; UNVERIFIED in {', '.join(silent)}, which no proxy varied and the table does not claim"
     resolved = from_plain({**as_plain(spec), "hparams": {**as_plain(spec)["hparams"], "lr": chosen.value}})
-    regret, factor_2 = _regret(group, chosen)
+    regret, factor_2 = (None, None) if silent else _regret(group, chosen)
     return Recipe(
         parametrization=resolved.parametrization,
         optimizer=resolved.optimizer,
@@ -77,8 +79,8 @@ def recommend(laws: Laws, target: Mapping[str, int], *, parametrization: str | N
             )
             for g in groups(settings(resolved))
         ),
-        evidence=_evidence(laws, group),
-        warnings=tuple(_warnings(group, chosen, choices, inputs, spec, proxy)),
+        evidence=evidence(laws, group),
+        warnings=tuple(warnings(group, chosen, choices, inputs, spec, proxy)),
         overrides=tuple(overrides_of(resolved)),
     )  # fmt: skip
 
@@ -160,6 +162,17 @@ def _decide(group: GroupLaws, choices: Mapping[str, LrChoice], claims: Sequence[
     return choices["constant"], f"the sweep agrees with theory, a constant optimum ({words})"
 
 
+def _silent(group: GroupLaws, inputs: Mapping[str, float], claims: Sequence[str]) -> list[str]:
+    """Scales in which the target leaves the proxies with neither a law nor a claim of the table to follow."""
+    fit = next(iter(group.lr_fits.values()))
+    measured = set(group.lr_fits["power"].reference) if "power" in group.lr_fits else set()
+    return [
+        name
+        for name, (low, high) in fit.domain.items()
+        if not low <= inputs[name] <= high and name not in measured | set(claims) | {"params_non_embedding"}
+    ]
+
+
 def _valleys(group: GroupLaws) -> list[Optimum]:
     """Optima with a fitted valley, the largest scale last."""
     fitted = [
@@ -184,64 +197,3 @@ def _regret(group: GroupLaws, chosen: LrChoice) -> tuple[float | None, tuple[flo
     variance = (math.log2(chosen.high / chosen.low) / (2 * 1.96)) ** 2
     expected = 0.5 * (below + above) * variance
     return expected, (expected + below, expected + above)
-
-
-def _evidence(laws: Laws, group: GroupLaws) -> dict[str, Any]:
-    return {
-        "sources": list(laws.sources),
-        "settings": dict(group.key),
-        "runs": group.n_runs,
-        "diverged": group.n_diverged,
-        "noise_nats": group.noise.sd_nats,
-        "noise_from": group.noise.source,
-        "optima": [
-            {**optimum.scale, "status": optimum.status,
-             **{name: None if at is None else float(f"{2**at:.5g}")
-                for name, at in (("lr", optimum.log2_lr), ("lr_low", optimum.low), ("lr_high", optimum.high))}}
-            for optimum in group.optima
-        ],
-        "exponents": {
-            law: {name: {"value": e.value, "low": e.low, "high": e.high} for name, e in fit.estimates.items()
-                  if name in fit.reference}
-            for law, fit in group.lr_fits.items() if law != "constant"
-        },
-        "hold_out": {
-            law: {"error_octaves": fit.hold_out.error_octaves, "excess_nats": fit.hold_out.excess_nats}
-            for law, fit in group.lr_fits.items() if fit.hold_out is not None
-        },
-    }  # fmt: skip
-
-
-def _warnings(
-    group: GroupLaws,
-    chosen: LrChoice,
-    choices: Mapping[str, LrChoice],
-    inputs: Mapping[str, float],
-    spec: RunSpec,
-    proxy: RunSpec,
-) -> Iterable[str]:
-    domain = next(iter(group.lr_fits.values())).domain
-    for name, (low, high) in domain.items():
-        decades = math.log10(inputs[name] / high) if inputs[name] > high else 0.0
-        if decades <= 0 or name == "params_non_embedding":
-            continue
-        beyond = f"{name} {inputs[name]:g} is ×{inputs[name] / high:.3g} beyond"
-        if low == high and name != "width":
-            yield f"{beyond} the proxies', which all had {high:g}: there is no law in {name}"
-        else:
-            far = " (more than a decade: confirm at a size between)" if decades > FAR_DECADES else ""
-            yield f"{beyond} the largest proxy's {high:g}{far}"
-    if spec.horizon.batch_tokens != proxy.horizon.batch_tokens:
-        yield (
-            f"batch_tokens {spec.horizon.batch_tokens:,} differs from the proxies' {proxy.horizon.batch_tokens:,}:"
-            " the learning rate is not corrected for it"
-        )
-    edges = [optimum for optimum in group.optima if optimum.status not in ("INTERIOR", "BRACKETED")]
-    if edges:
-        yield f"{len(edges)} of {len(group.optima)} scales have no interior optimum: {edges[0].advice}"
-    if len(group.optima) < 4:
-        yield f"{len(group.optima)} scales only: the intervals rest on the noise model; a fourth would test the law"
-    for choice in choices.values():
-        ratio = choice.value / chosen.value
-        if choice is not chosen and not (choice.low <= chosen.value <= choice.high) and abs(math.log2(ratio)) > 0.5:
-            yield f"{choice.kind} ({choice.law}) gives lr {choice.value:.4g}, ×{ratio:.2f} the chosen one"

@@ -2,6 +2,7 @@
 
 import base64
 import json
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from scalelab import __version__, plots
+from scalelab.confirm import Confirmation
 from scalelab.errors import Refused
 from scalelab.files import write_atomically
 from scalelab.laws import Laws, drift, tables
@@ -69,6 +71,10 @@ def write_html(folder: Path, title: str) -> Path:
         found["recipe"] = read_recipe(folder / "recipe.yaml")
     if (folder / "confirmation.json").exists():
         confirmation = _json(folder / "confirmation.json")
+        if missing := {field.name for field in fields(Confirmation)} - set(confirmation):
+            raise Refused(
+                f"{folder}/confirmation.json lacks {', '.join(sorted(missing))}: run `scalelab confirm` again"
+            )
         found["confirmation"] = {**confirmation, "figure": _embedded(folder / "target.png")}
     if not any(found.values()):
         raise Refused(

@@ -8,9 +8,10 @@ from dataclasses import asdict, dataclass, fields
 from fractions import Fraction
 from typing import Literal
 
-from scalelab.errors import Refused
+from scalelab.errors import Refused, unknown
 
 MLP_KINDS = ("swiglu", "gelu", "relu")
+RESIDUAL_INITS = ("plain", "depth-scaled")
 Mlp = Literal["swiglu", "gelu", "relu"]
 
 
@@ -34,9 +35,12 @@ class Architecture:
 
     def __post_init__(self) -> None:
         if self.mlp not in MLP_KINDS:
-            raise Refused(f"mlp={self.mlp!r}: accepted are {', '.join(MLP_KINDS)}")
-        if self.residual_init not in ("plain", "depth-scaled"):
-            raise Refused(f"residual_init={self.residual_init!r}: accepted are plain, depth-scaled")
+            raise unknown("mlp", self.mlp, MLP_KINDS)
+        if self.residual_init not in RESIDUAL_INITS:
+            raise unknown("residual_init", self.residual_init, RESIDUAL_INITS)
+        for name in (field.name for field in fields(self) if field.type is bool):
+            if not isinstance(getattr(self, name), bool):
+                raise Refused(f"{name}={getattr(self, name)!r}: accepted are true, false")
 
 
 @dataclass(frozen=True, kw_only=True)

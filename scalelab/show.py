@@ -45,6 +45,7 @@ def table(parametrization: Parametrization, console: Console) -> None:
     console.print(grid("", columns, rows, left=7))
     for site, cell in parametrization.sites.items():
         say(console, f"{site}: × {cell}")
+    say(console, "note: gains and biases are never decayed here, whatever their rule says of weight decay", "dim")
     for note in parametrization.notes:
         say(console, f"note: {note}", "dim")
     say(console, "")
@@ -174,15 +175,16 @@ def confirmation(found: Confirmation, console: Console) -> None:
     rows = [
         (f"{result.lr:.5g}", "diverged" if result.loss_nats is None else f"{result.loss_nats:.4f}",
          "—" if result.sd_nats is None else f"{result.sd_nats:.4f}", str(result.seeds),
-         ("recipe " if math.isclose(result.lr, found.recipe_lr) else "")
-         + ("best tried" if math.isclose(result.lr, found.best_lr) else ""))
+         "recipe" if math.isclose(result.lr, found.recipe_lr)
+         else "best other" if math.isclose(result.lr, found.rival_lr) else "")
         for result in found.results
     ]  # fmt: skip
     console.print(grid("At the target", ("lr", "loss", "seed sd", "seeds", ""), rows, left=0))
-    error = "" if found.se_nats is None else f" ± {found.se_nats:.4f} (standard error over paired seeds)"
+    error = "" if found.se_nats is None else f" ± {found.se_nats:.4f}"
     say(
         console,
-        f"regret at the target: {found.regret_nats:.4f} nats{error}, {found.regret_percent:.2f} % of the loss",
+        f"regret at the target: {found.regret_nats:.4f} nats, {found.regret_percent:.2f} % of the loss (the recipe's"
+        f" loss minus that of the best other lr tried: {found.gap_nats:+.4f}{error}, standard error over paired seeds)",
         "bold",
     )
     if found.valley_regret_nats is not None:

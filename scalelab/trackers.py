@@ -1,12 +1,16 @@
 """Trackers: sinks that get a copy of each run as it goes. Our own files are the truth; a tracker is a convenience."""
 
-from collections.abc import Callable, Mapping
+import contextlib
+import warnings
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
 from scalelab.errors import Refused, unknown
 from scalelab.spec import as_plain
-from scalelab.trials import Trial
+from scalelab.trials import Outcome, Trial
+
+WANDB_MODES = ("offline", "online", "shared", "disabled")
 
 
 class Tracker(Protocol):
@@ -31,9 +35,14 @@ class NoTracker:
 
 
 class WandbTracker:
-    """Weights & Biases, imported when a run starts; `mode="offline"` needs no login."""
+    """Weights & Biases, imported when a run starts; `mode="offline"` needs no login.
+
+    What W&B cannot take (no network, no disk) is warned of once and ends the copy, never the run.
+    """
 
     def __init__(self, project: str, mode: str = "offline") -> None:
+        if mode not in WANDB_MODES:
+            raise unknown("tracker.mode", mode, WANDB_MODES)
         self.project, self.mode = project, mode
         self.run: Any = None
 
@@ -42,22 +51,37 @@ class WandbTracker:
             import wandb
         except ModuleNotFoundError:
             raise Refused("tracker=wandb, but wandb is not installed: pip install 'scalelab[wandb]'") from None
-        self.run = wandb.init(
-            project=self.project,
-            mode=self.mode,  # type: ignore[arg-type]
-            name=name,
-            config=dict(spec),
-            dir=folder,
-            reinit="finish_previous",
-            settings=wandb.Settings(silent=True),
-        )
+        with self._surviving():
+            self.run = wandb.init(
+                project=self.project,
+                mode=self.mode,  # type: ignore[arg-type]
+                name=name,
+                config=dict(spec),
+                dir=folder,
+                reinit="finish_previous",
+                settings=wandb.Settings(silent=True),
+            )
 
     def record(self, values: Mapping[str, Any]) -> None:
-        self.run.log(dict(values), step=values["step"])
+        if self.run is not None:
+            with self._surviving():
+                self.run.log(dict(values), step=values["step"])
 
     def finish(self, trial: Trial) -> None:
-        self.run.summary.update({k: v for k, v in as_plain(trial).items() if k not in ("spec", "provenance")})
-        self.run.finish(exit_code=0)
+        if self.run is not None:
+            with self._surviving():
+                self.run.summary.update({k: v for k, v in as_plain(trial).items() if k not in ("spec", "provenance")})
+                self.run.finish(exit_code=int(trial.outcome is Outcome.FAILED))
+
+    @contextlib.contextmanager
+    def _surviving(self) -> Iterator[None]:
+        from wandb.errors import Error
+
+        try:
+            yield
+        except (Error, OSError) as error:
+            warnings.warn(f"W&B gets no copy of this run from here on: {error}", stacklevel=3)
+            self.run = None
 
 
 TRACKERS: dict[str, Callable[..., Tracker]] = {"none": NoTracker, "wandb": WandbTracker}

@@ -62,15 +62,12 @@ class RunFolder:
 
     path: Path
 
-    def final(self) -> Trial | None:
-        """The trial here, if it is final (OK or DIVERGED)."""
+    def final(self, spec: RunSpec) -> Trial | None:
+        """The trial of `spec` here, if it is final (OK or DIVERGED); `Refused` where the folder is another run's."""
         trial = self.read() if (self.path / TRIAL_FILE).exists() else None
+        if trial is not None and trial.spec.fingerprint != spec.fingerprint:
+            raise Refused(f"{self.path} holds run {trial.spec.fingerprint}, not {spec.fingerprint}: use another folder")
         return trial if trial is not None and trial.outcome is not Outcome.FAILED else None
-
-    @property
-    def finished(self) -> bool:
-        """Whether a final trial is here."""
-        return self.final() is not None
 
     def read(self) -> Trial:
         """The trial of this folder; `Refused` where the file is missing, corrupt or of another version."""
@@ -109,9 +106,10 @@ class RunFolder:
         return 1 + (earlier[-1]["attempt"] if earlier else 0)
 
     def append(self, record: Mapping[str, Any]) -> None:
-        """Add one line to the metrics of this run."""
+        """Add one line to the metrics of this run; what is not finite is written as null."""
         with (self.path / METRICS_FILE).open("a") as file:
-            file.write(json.dumps(record) + "\n")
+            kept = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in record.items()}
+            file.write(json.dumps(kept, allow_nan=False) + "\n")
 
     def metrics(self) -> list[dict[str, Any]]:
         """The curve of the last attempt at this run; a line cut off by a kill is left out."""

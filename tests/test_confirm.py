@@ -57,8 +57,8 @@ def confirmed(folder: Path, recipe: Recipe, losses: dict[float, tuple[float | No
 def test_the_regret_is_the_paired_difference_to_the_best_tried(recipe: Recipe, tmp_path: Path) -> None:
     found = confirmed(tmp_path, recipe, dict(LOSSES))
     assert found.recipe_lr == pytest.approx(recipe.lr.value)
-    assert found.best_lr == pytest.approx(2 * recipe.lr.value)
-    assert found.regret_nats == pytest.approx(REGRET)
+    assert found.rival_lr == pytest.approx(2 * recipe.lr.value)
+    assert found.regret_nats == found.gap_nats == pytest.approx(REGRET)
     assert found.se_nats == pytest.approx(SE)
     assert found.regret_percent == pytest.approx(100 * REGRET / 2.41)
     assert [result.loss_nats for result in found.results] == pytest.approx([2.53, 2.42, 2.41, 2.63])
@@ -69,9 +69,18 @@ def test_the_regret_is_the_paired_difference_to_the_best_tried(recipe: Recipe, t
     assert found.tuning_flops is None and found.compute_share is None
 
 
-def test_the_best_tried_has_no_regret_and_claims_no_error(recipe: Recipe, tmp_path: Path) -> None:
-    found = confirmed(tmp_path, recipe, {0.5: (2.5, 2.5), 1.0: (2.4, 2.41), 2.0: (2.45, 2.46)})
-    assert (found.best_lr, found.regret_nats, found.se_nats) == (found.recipe_lr, 0.0, None)
+def test_the_best_tried_has_no_regret_and_says_how_far_the_next_one_is(recipe: Recipe, tmp_path: Path) -> None:
+    found = confirmed(tmp_path, recipe, {0.5: (2.5, 2.5), 1.0: (2.4, 2.41), 2.0: (2.45, 2.48)})
+    assert (found.rival_lr, found.regret_nats) == (pytest.approx(2 * recipe.lr.value), 0.0)
+    assert found.gap_nats == pytest.approx(-0.06)
+    assert found.se_nats == pytest.approx(0.01)  # differences -0.05 and -0.07
+
+
+def test_a_run_that_is_not_there_yet_is_no_divergence(recipe: Recipe, tmp_path: Path) -> None:
+    write_target(tmp_path, recipe, {0.5: (2.5, 2.5), 1.0: (2.4,), 2.0: (2.39, 2.0)})
+    found = confirm(recipe, read([tmp_path]))
+    assert found.gap_nats == pytest.approx(0.01)  # seed 0 alone, which both have
+    assert found.se_nats is None
 
 
 def test_with_one_seed_there_is_no_standard_error(recipe: Recipe, tmp_path: Path) -> None:
@@ -93,7 +102,7 @@ def test_the_targets_own_valley_is_fitted(recipe: Recipe, tmp_path: Path) -> Non
 
 def test_a_neighbour_that_diverged_in_one_seed_is_not_the_best(recipe: Recipe, tmp_path: Path) -> None:
     found = confirmed(tmp_path, recipe, {0.5: (2.5, 2.5), 1.0: (2.4, 2.41), 2.0: (2.0, None)})
-    assert found.best_lr == found.recipe_lr
+    assert found.rival_lr == pytest.approx(0.5 * found.recipe_lr) and found.regret_nats == 0.0
     (neighbour,) = (result for result in found.results if result.lr > 1.5 * found.recipe_lr)
     assert (neighbour.seeds, neighbour.diverged, neighbour.loss_nats) == (2, 1, 2.0)
 
@@ -166,7 +175,8 @@ def test_the_command_prints_and_writes_it(recipe: Recipe, tmp_path: Path) -> Non
     result = scalelab("confirm", str(tmp_path / "recipe.yaml"), str(tmp_path / "target"), "-o", str(tmp_path / "out"))
     assert result.exit_code == 0, result.output
     text = squeezed(result.stdout)
-    assert f"regret at the target: {REGRET:.4f} nats ± {SE:.4f} (standard error over paired seeds), 0.41 %" in text
+    assert f"regret at the target: {REGRET:.4f} nats, 0.41 % of the loss" in text
+    assert f"tried: {REGRET:+.4f} ± {SE:.4f}, standard error over paired seeds" in text
     plain = json.loads((tmp_path / "out" / "confirmation.json").read_text())
     assert plain["regret_nats"] == pytest.approx(REGRET) and plain["compute_share"] is None
     assert {"target.svg", "target.png"} <= {file.name for file in (tmp_path / "out").iterdir()}

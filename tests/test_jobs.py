@@ -93,7 +93,7 @@ def test_a_failed_run_says_why_and_runs_again(tmp_path: Path, monkeypatch: pytes
         with pytest.raises(RuntimeError, match="out of memory"):
             run_job(spec, folder)
     failed = folder.read()
-    assert failed.outcome is Outcome.FAILED and not folder.finished
+    assert failed.outcome is Outcome.FAILED and folder.final(failed.spec) is None
     assert failed.reason == "RuntimeError: out of memory: the machine's fault"
     assert failed.loss_nats is None
     trial = run_job(spec, folder)
@@ -144,7 +144,7 @@ def test_of_two_processes_only_one_trains(tmp_path: Path) -> None:
         process.kill()
     assert output.strip() == "OK"
     assert {at["attempt"] for at in metrics(tmp_path)} == {1}
-    assert RunFolder(tmp_path).finished
+    assert RunFolder(tmp_path).read().outcome is Outcome.OK
 
 
 def test_a_run_that_ended_while_its_lock_was_awaited_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -152,7 +152,7 @@ def test_a_run_that_ended_while_its_lock_was_awaited_is_read(tmp_path: Path, mon
     finals = iter([None])  # not there at the first look; there under the lock
     trial = run_job(spec, folder)
     final = RunFolder.final
-    monkeypatch.setattr(RunFolder, "final", lambda self: next(finals, final(self)))
+    monkeypatch.setattr(RunFolder, "final", lambda self, spec: next(finals, final(self, spec)))
     monkeypatch.setattr(jobs, "_run", failing)
     assert run_job(spec, folder) == trial
 

@@ -4,10 +4,8 @@ from dataclasses import replace
 from fractions import Fraction
 
 from scalelab.parametrizations.mup import MUP
-from scalelab.parametrizations.table import Family, Parametrization, Role, Rule, Site
+from scalelab.parametrizations.table import IN_BLOCKS, Family, Parametrization, Rule, Site
 from scalelab.scale import Power
-
-IN_BLOCKS = (Role.HIDDEN, Role.GAIN, Role.BIAS)  # the depth ratio is 1 for those outside the blocks
 
 
 def _deepened(family: Family, rule: Rule, alpha: Fraction) -> Rule:

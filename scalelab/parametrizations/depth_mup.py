@@ -4,11 +4,10 @@ from dataclasses import replace
 from fractions import Fraction
 
 from scalelab.parametrizations.mup import MUP
-from scalelab.parametrizations.table import Family, Parametrization, Role, Rule, Site
+from scalelab.parametrizations.table import IN_BLOCKS, Family, Parametrization, Role, Rule, Site
 from scalelab.scale import Power
 
 ROOT_DEPTH = Power(depth=Fraction(-1, 2))
-IN_BLOCKS = (Role.HIDDEN, Role.GAIN, Role.BIAS)  # the depth ratio is 1 for those outside the blocks
 
 
 def _deepened(role: Role, family: Family, rule: Rule) -> Rule:
@@ -23,5 +22,9 @@ DEPTH_MUP = Parametrization(
     rules={(role, family): _deepened(role, family, rule) for (role, family), rule in MUP.rules.items()},
     transfers=("width", "depth"),
     sites={**MUP.sites, Site.RESIDUAL: ROOT_DEPTH},
-    notes=("The paper gives no depth rule for weight decay or eps: those two columns are muP's.",),
+    notes=(
+        "The paper gives no depth rule for weight decay or eps: those two columns are muP's. A gradient in the blocks"
+        " falls like the branch multiplier, so an eps that is not negligible weighs more in deeper networks;"
+        " completep_half scales it.",
+    ),
 )

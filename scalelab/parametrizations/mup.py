@@ -65,8 +65,8 @@ MUP = Parametrization(
 MUP_PACKAGE = replace(
     MUP,
     name="mup_package",
-    title="muP exactly as the mup package does it",
+    title="muP with the mup package's optimizers",
     source="microsoft/mup 1.0.0: MuAdamW, MuSGD, MuReadout",
     rules={(role, family): replace(rule, eps=rule.eps and ONE) for (role, family), rule in MUP.rules.items()},
-    notes=("Differs from mup in one column: eps is not scaled.",),
+    notes=("Differs from mup in one column: eps is not scaled. 1/d attention is the user's duty in the package.",),
 )

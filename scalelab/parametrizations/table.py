@@ -9,10 +9,9 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import Protocol
 
 from scalelab.errors import Refused
-from scalelab.scale import ONE, Power, Ratios
+from scalelab.scale import ONE, Power
 
 
 class Role(StrEnum):
@@ -31,6 +30,9 @@ class Role(StrEnum):
     TIED = "tied"
 
 
+IN_BLOCKS = (Role.HIDDEN, Role.GAIN, Role.BIAS)  # roles with a depth rule; their ratio is 1 outside the blocks
+
+
 class Family(StrEnum):
     """Optimizers that share their exponents: ADAM (Adam, AdamW), SGD (with or without momentum)."""
 
@@ -43,12 +45,6 @@ class Site(StrEnum):
 
     ATTENTION = "attention logits"
     RESIDUAL = "residual branch"
-
-
-class Cell(Protocol):
-    """A factor on a base value as a function of ratios; `Power` is the usual one. `str` is its formula."""
-
-    def __call__(self, ratios: Ratios) -> float: ...
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,7 @@ proxies=() target=() width=288
 if [[ ${FAST:-} == 1 ]]; then
   out=${1:-runs/demo-fast} width=224
   proxies=(width=96,64,32 seed=0,1 lr=0.00390625,0.0078125,0.015625,0.03125,0.0625 tokens=25600)
-  target=(lr_factor=0.25,1,4)
+  target=(lr_factor=0.5,1,2)
 fi
 
 run() {
@@ -18,12 +18,13 @@ run() {
 
 start=$SECONDS
 run scalelab check parametrization=mup --widths 64,128,256 --seeds 2 -o "$out/check"
-if run scalelab check parametrization=sp --widths 64,128,256 --seeds 2 -o "$out/check"; then
-  echo "SP passed the coordinate check: it should not" >&2
-  exit 1
-else
-  [[ $? == 1 ]] && echo "(as it should: under SP updates grow with width)"
-fi
+status=0
+run scalelab check parametrization=sp --widths 64,128,256 --seeds 2 -o "$out/check" || status=$?
+case $status in
+  1) echo "(as it should: under SP updates grow with width)" ;;
+  0) echo "SP passed the coordinate check: it should not" >&2; exit 1 ;;
+  *) exit "$status" ;;
+esac
 run scalelab train -m +sweep=demo/proxies "out=$out" "${proxies[@]}"
 run scalelab fit "$out/proxies" -o "$out/laws"
 run scalelab recommend --laws "$out/laws/laws.json" -p mup --target "width=$width" -o "$out/recipe.yaml"

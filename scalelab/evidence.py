@@ -1,0 +1,74 @@
+"""The evidence behind a recipe, and the warnings that go with it."""
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from scalelab.laws import GroupLaws, Laws
+from scalelab.recipe import LrChoice
+from scalelab.spec import RunSpec
+
+FAR_DECADES = 1.0  # extrapolation over more than a factor of ten in an input is warned of in stronger words
+
+
+def evidence(laws: Laws, group: GroupLaws) -> dict[str, Any]:
+    """What a recipe rests on, as plain data: sources, noise, every scale's optimum, exponents, hold-out tests."""
+    return {
+        "sources": list(laws.sources),
+        "settings": dict(group.key),
+        "runs": group.n_runs,
+        "diverged": group.n_diverged,
+        "noise_nats": group.noise.sd_nats,
+        "noise_from": group.noise.source,
+        "optima": [
+            {**optimum.scale, "status": optimum.status,
+             **{name: None if at is None else float(f"{2**at:.5g}")
+                for name, at in (("lr", optimum.log2_lr), ("lr_low", optimum.low), ("lr_high", optimum.high))}}
+            for optimum in group.optima
+        ],
+        "exponents": {
+            law: {name: {"value": e.value, "low": e.low, "high": e.high} for name, e in fit.estimates.items()
+                  if name in fit.reference}
+            for law, fit in group.lr_fits.items() if law != "constant"
+        },
+        "hold_out": {
+            law: {"error_octaves": fit.hold_out.error_octaves, "excess_nats": fit.hold_out.excess_nats}
+            for law, fit in group.lr_fits.items() if fit.hold_out is not None
+        },
+    }  # fmt: skip
+
+
+def warnings(
+    group: GroupLaws,
+    chosen: LrChoice,
+    choices: Mapping[str, LrChoice],
+    inputs: Mapping[str, float],
+    spec: RunSpec,
+    proxy: RunSpec,
+) -> Iterable[str]:
+    """What a reader of the recipe should know before trusting it, in plain words."""
+    domain = next(iter(group.lr_fits.values())).domain
+    for name, (low, high) in domain.items():
+        decades = math.log10(inputs[name] / high) if inputs[name] > high else 0.0
+        if decades <= 0 or name == "params_non_embedding":
+            continue
+        beyond = f"{name} {inputs[name]:g} is ×{inputs[name] / high:.3g} beyond"
+        if low == high and name != "width":
+            yield f"{beyond} the proxies', which all had {high:g}: there is no law in {name}"
+        else:
+            far = " (more than a decade: confirm at a size between)" if decades > FAR_DECADES else ""
+            yield f"{beyond} the largest proxy's {high:g}{far}"
+    if spec.horizon.batch_tokens != proxy.horizon.batch_tokens:
+        yield (
+            f"batch_tokens {spec.horizon.batch_tokens:,} differs from the proxies' {proxy.horizon.batch_tokens:,}:"
+            " the learning rate is not corrected for it"
+        )
+    edges = [optimum for optimum in group.optima if optimum.status not in ("INTERIOR", "BRACKETED")]
+    if edges:
+        yield f"{len(edges)} of {len(group.optima)} scales have no interior optimum: {edges[0].advice}"
+    if len(group.optima) < 4:
+        yield f"{len(group.optima)} scales only: the intervals rest on the noise model; four or more would test the law"
+    for choice in choices.values():
+        ratio = choice.value / chosen.value
+        if choice is not chosen and not (choice.low <= chosen.value <= choice.high) and abs(math.log2(ratio)) > 0.5:
+            yield f"{choice.kind} ({choice.law}) gives lr {choice.value:.4g}, ×{ratio:.2f} the chosen one"
