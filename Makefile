@@ -1,5 +1,6 @@
 # make demo: the main job, end to end (FAST=1: a small one). make test: every test that takes seconds.
 # Both make a venv in .venv first. Only Python 3.11+, git and make are needed.
+# TORCH_INDEX: an index with CPU wheels of torch, where pip's default index would choose a CUDA build (Linux on x86).
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -25,7 +26,7 @@ slow: $(VENV)/installed-dev
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit("scalelab needs Python 3.11 or newer, this is " + sys.version.split()[0] if sys.version_info < (3, 11) else 0)'
 	$(PYTHON) -m venv $(VENV)
-	$(PIP) --constraint constraints.txt torch
+	$(PIP) --constraint constraints.txt $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) torch
 	$(PIP) --constraint constraints.txt --editable .
 	touch $@
 

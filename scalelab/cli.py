@@ -59,12 +59,11 @@ def train(
         if recipe is not None:
             from scalelab.recipe import read_recipe
 
-            fixed = [
-                a for a in arguments if a.split("=")[0] in ("width", "depth", "heads", "head_dim", "kv_heads", "ffn")
-            ]
-            if fixed:
-                raise Refused(f"{fixed[0]} with --recipe, which fixes the size: recommend for that target instead")
-            arguments = [*read_recipe(recipe).overrides, *arguments]
+            stated = read_recipe(recipe).overrides
+            for argument in arguments:
+                if argument.split("=")[0] in SIZES:
+                    raise Refused(f"{argument} with --recipe, which fixes the size: recommend for that target instead")
+            arguments = [*stated, *arguments]
         status = commands.execute(arguments, dry_run=dry_run, console=console)
     raise typer.Exit(status)
 

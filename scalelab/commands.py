@@ -10,7 +10,7 @@ from scalelab import show
 from scalelab.data import load
 from scalelab.data.corpus import epochs
 from scalelab.errors import Refused
-from scalelab.launch import launch
+from scalelab.launch import ask, launch
 from scalelab.plan import Plan, PlannedRun, plan
 from scalelab.progress import watched
 from scalelab.shape import count_flops_per_token, count_params
@@ -23,11 +23,22 @@ CORE_FLOPS_BY_WIDTH = {32: 25e9, 64: 42e9, 128: 55e9, 256: 66e9, 512: 70e9}
 # Where no lr is given to the check: updates are well above rounding, and no network has left its linear regime (at 0.02
 # the slopes of muP carry ten times the seed noise).
 CHECK_LR = 0.005
+HYDRA_QUESTIONS = (
+    "--cfg",
+    "-c",
+    "--info",
+    "-i",
+    "--hydra-help",
+    "--shell-completion",
+)  # answered by Hydra, run nothing
 ROWS = 40  # of a plan that is shown in full
 
 
 def execute(arguments: Sequence[str], *, dry_run: bool, console: Console) -> int:
     """Plan and launch what the arguments ask for; the exit status is 0 when every run has its trial."""
+    if any(argument.split("=")[0] in HYDRA_QUESTIONS for argument in arguments):
+        ask(arguments)
+        return 0
     overrides, multirun, directories = split_flags(arguments)
     planned = plan(overrides, multirun=multirun, directories=directories)
     print_plan(planned, console, rows=ROWS if dry_run else 0)

@@ -40,8 +40,12 @@ def launch(overrides: Sequence[str], *, multirun: bool, directories: Sequence[st
     """Hand the overrides to Hydra, which runs every job; a job that fails is reported by Hydra at the end."""
     for name, value in WORKER_ENVIRONMENT.items():
         os.environ.setdefault(name, value)
-    flags = ["--multirun"] if multirun else []
-    before, sys.argv = sys.argv, ["scalelab train", *flags, *overrides, *searching(directories)]
+    ask([*(["--multirun"] if multirun else []), *overrides, *searching(directories)])
+
+
+def ask(arguments: Sequence[str]) -> None:
+    """Run the Hydra app with these arguments, flags first; `--cfg job` prints the configuration and runs nothing."""
+    before, sys.argv = sys.argv, ["scalelab train", *arguments]
     try:
         hydra.main(config_path=str(config_dir()), config_name=CONFIG_NAME, version_base=VERSION_BASE)(job)()
     finally:

@@ -210,3 +210,23 @@ def test_a_corrupt_trial_is_refused_in_one_line_and_left_alone(how: str, tmp_pat
         run_job(spec, RunFolder(tmp_path))
     assert "trial.json" in str(refused.value) and "\n" not in str(refused.value)
     assert tree(tmp_path) == before
+
+
+def test_a_tracker_that_cannot_finish_does_not_cost_the_trial(tmp_path: Path) -> None:
+    class Gone:
+        def start(self, name: str, spec: object, folder: Path) -> None: ...
+
+        def record(self, values: object) -> None: ...
+
+        def finish(self, trial: Trial) -> None:
+            raise OSError("network gone")
+
+    with pytest.raises(OSError, match="network gone"):
+        run_job(make_spec(width=32, tokens=64), RunFolder(tmp_path), tracker=Gone())
+    assert RunFolder(tmp_path).read().outcome is Outcome.OK
+
+
+def test_a_folder_of_another_run_is_refused(tmp_path: Path) -> None:
+    run_job(make_spec(width=32, tokens=64), RunFolder(tmp_path))
+    with pytest.raises(Refused, match="holds run"):
+        run_job(make_spec(width=32, tokens=64, seed=1), RunFolder(tmp_path))

@@ -324,3 +324,13 @@ def test_where_tokens_varied_the_measurement_is_taken(tmp_path: Path) -> None:
     assert recipe.lr.kind == "measured" and "does not say how the optimum moves with tokens" in recipe.why
     assert math.log2(recipe.lr.value) == pytest.approx(-6.9, abs=0.15)
     assert isinstance(Horizon(**{k: v for k, v in recipe.run.items() if k in Horizon.__dataclass_fields__}), Horizon)
+
+
+def test_a_target_beyond_what_was_swept_or_claimed_is_called_unverified(tmp_path: Path) -> None:
+    sweep(tmp_path, valley())
+    found = read([tmp_path])
+    laws = fit(found.table, template=found.template, draws=300)
+    assert "UNVERIFIED" not in recommend(laws, {"width": 256}).why
+    deeper = recommend(laws, {"width": 256, "depth": 8, "tokens": 64 * 100})
+    assert "UNVERIFIED in depth, tokens" in deeper.why
+    assert deeper.expected_regret_nats is None
