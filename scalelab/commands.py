@@ -23,7 +23,8 @@ CORE_FLOPS_BY_WIDTH = {32: 25e9, 64: 42e9, 128: 55e9, 256: 66e9, 512: 70e9}
 # Where no lr is given to the check: updates are well above rounding, and no network has left its linear regime (at 0.02
 # the slopes of muP carry ten times the seed noise).
 CHECK_LR = 0.005
-HYDRA_QUESTIONS = (
+# Answered by Hydra; nothing is planned or run.
+HYDRA_QUESTIONS = ("--cfg", "-c", "--info", "-i", "--hydra-help", "--shell-completion")
     "--cfg",
     "-c",
     "--info",
