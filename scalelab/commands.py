@@ -25,13 +25,6 @@ CORE_FLOPS_BY_WIDTH = {32: 25e9, 64: 42e9, 128: 55e9, 256: 66e9, 512: 70e9}
 CHECK_LR = 0.005
 # Answered by Hydra; nothing is planned or run.
 HYDRA_QUESTIONS = ("--cfg", "-c", "--info", "-i", "--hydra-help", "--shell-completion")
-    "--cfg",
-    "-c",
-    "--info",
-    "-i",
-    "--hydra-help",
-    "--shell-completion",
-)  # answered by Hydra, run nothing
 ROWS = 40  # of a plan that is shown in full
 
 
