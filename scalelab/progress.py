@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from scalelab.spec import RunSpec
 from scalelab.trials import METRICS_FILE, RunFolder
@@ -62,9 +62,9 @@ def watched(runs: Sequence[tuple[RunSpec, RunFolder]], console: Console) -> Iter
     watch, stop = _Watch(runs), threading.Event()
     total = sum(spec.horizon.tokens for spec, _ in runs)
     bar = Progress(
-        TextColumn("training"), BarColumn(), TextColumn("{task.percentage:3.0f} % · {task.fields[done]} runs ·"),
-        TextColumn("{task.fields[rate]} tokens/s · last {task.fields[loss]}"), TimeElapsedColumn(),
-        TextColumn("left"), TimeRemainingColumn(),
+        BarColumn(bar_width=12),
+        TextColumn("{task.percentage:3.0f} % · {task.fields[done]} runs · {task.fields[rate]} tokens/s"),
+        TextColumn("· last {task.fields[loss]} ·"), TimeRemainingColumn(), TextColumn("left"),
         console=console, transient=False, disable=not console.is_terminal,
     )  # fmt: skip
     task = bar.add_task("train", total=total, done=f"0/{len(runs)}", rate="…", loss="…")

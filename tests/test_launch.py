@@ -531,3 +531,32 @@ def test_token_files_of_numpy_can_be_trained_on(folder: Path) -> None:
     trial = RunFolder(file.parent).read()
     assert trial.spec.shape.vocab == 50 and trial.loss_bits_per_byte is None
     shutil.rmtree(folder / "runs")
+
+
+@pytest.mark.parametrize(
+    "swept",
+    [
+        ["width=32,64", "lr=1e-2,0.02"],
+        ["lr=${lr_factor},0.5", "lr_factor=0.1,0.2"],
+        ["heads=1,2", "kv_heads=null,1", "model.qk_norm=true,false"],
+        ["optimizer=adamw,sgd", "seed=0,1"],
+        ["parametrization=sp,'mup'", "optimizer.clip_norm=null,0.5", "base.width=32"],
+        ["model.mlp=swiglu,gelu", "model.mlp_ratio=4,8/3", "schedule=wsd,cosine"],
+        ["++optimizer.momentum=0.5,0.9", "optimizer=sgd"],
+        ["study=a,b", "seed=range(0,2)"],
+    ],
+    ids=lambda swept: " ".join(swept),
+)
+def test_a_plan_composes_as_hydra_does(swept: list[str]) -> None:
+    from hydra import compose, initialize_config_dir
+
+    from scalelab.config import config_dir, spec_from_config
+    from scalelab.plan import as_mapping
+
+    runs = planned(*swept).runs
+    assert len(runs) > 1
+    with initialize_config_dir(str(config_dir()), version_base="1.3", job_name="train"):
+        for run in runs:
+            config = compose("train", list(run.overrides), return_hydra_config=True)
+            assert spec_from_config(as_mapping(config)) == run.spec
+            assert Path(config.hydra.sweep.dir) / config.hydra.sweep.subdir == run.folder.path
