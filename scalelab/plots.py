@@ -139,7 +139,8 @@ def target(confirmation: "Confirmation") -> Figure:
 
 def title(group: GroupLaws) -> str:
     """A group by what tells it apart: its parametrization and optimizer."""
-    return f"{group.key.get('parametrization', '')}, {group.key.get('optimizer', '')}"
+    names = [str(group.key[name]) for name in ("parametrization", "optimizer") if group.key.get(name) != "unstated"]
+    return ", ".join(names) or "runs"
 
 
 def _rows(table: pd.DataFrame, group: GroupLaws) -> pd.DataFrame:

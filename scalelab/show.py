@@ -66,7 +66,8 @@ def laws(found: Laws, console: Console) -> None:
     """Optima and exponents of every group, with what was not fitted and why."""
     for group in found.groups:
         fixed = {name: values for name, values in _scales(group).items() if len(values) == 1}
-        at = ", ".join(f"{name} {next(iter(values)):,.0f}" for name, values in fixed.items())
+        batch = {"batch_tokens": {float(group.key["batch_tokens"])}} if "batch_tokens" in group.key else {}
+        at = ", ".join(f"{name} {next(iter(values)):,.0f}" for name, values in {**fixed, **batch}.items())
         say(console, f"{title(group)}{f' at {at}' if at else ''}", "bold")
         say(
             console,
