@@ -4,12 +4,13 @@ import copy
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
@@ -44,9 +45,10 @@ OmegaConf.register_new_resolver("scalelab.fingerprint", _fingerprint, replace=Tr
 
 @dataclass(frozen=True, kw_only=True)
 class PlannedRun:
-    """One run of a plan: the overrides that make it, what it is, and where it will be."""
+    """One run of a plan: the overrides that make it (Hydra's own and the task's), what it is, and where it will be."""
 
-    overrides: tuple[str, ...]
+    hydra_overrides: tuple[str, ...]
+    task_overrides: tuple[str, ...]
     spec: RunSpec
     folder: RunFolder
 
@@ -89,18 +91,30 @@ def plan(overrides: Sequence[str], *, multirun: bool, directories: Sequence[str]
     """
     given = [*overrides, *searching(directories)]
     runs: dict[str, PlannedRun] = {}
-    with initialize_config_dir(str(config_dir()), version_base=VERSION_BASE, job_name=CONFIG_NAME):
-        for job, config, folder in _composed(given, multirun=multirun):
+    with _hydra():
+        for own, task, config, folder in _composed(given, multirun=multirun):
             with _refusing():
                 plain = as_mapping(config)
             spec = spec_from_config(plain)
             preflight.check(plain, spec)
             where = RunFolder(folder / spec.fingerprint if folder is not None else Path(config.hydra.run.dir))
-            runs.setdefault(spec.fingerprint, PlannedRun(overrides=job, spec=spec, folder=where))
+            runs.setdefault(
+                spec.fingerprint, PlannedRun(hydra_overrides=own, task_overrides=task, spec=spec, folder=where)
+            )
     for data, context in {(run.spec.data, run.spec.shape.context): None for run in runs.values()}:
         corpus = load(data.name, **dict(data.options))
         validation_batches(corpus, tokens=data.validation_tokens, sequences=1, context=context)  # refuses a short split
     return Plan(runs=tuple(runs.values()))
+
+
+def _hydra() -> AbstractContextManager[None]:
+    """Hydra with our configuration: the one that is running, inside a job's program, or one of our own."""
+    if GlobalHydra.instance().is_initialized():
+        return nullcontext()
+    initialised: AbstractContextManager[None] = initialize_config_dir(
+        str(config_dir()), version_base=VERSION_BASE, job_name=CONFIG_NAME
+    )
+    return initialised
 
 
 def searching(directories: Sequence[str]) -> list[str]:
@@ -109,10 +123,13 @@ def searching(directories: Sequence[str]) -> list[str]:
     return [f"hydra.searchpath=[{','.join(quoted)}]"] if directories else []
 
 
-def _composed(given: Sequence[str], *, multirun: bool) -> Iterator[tuple[tuple[str, ...], DictConfig, Path | None]]:
-    """Each job's overrides, its configuration, and the folder of its sweep (None for a single run)."""
+Composed = tuple[tuple[str, ...], tuple[str, ...], DictConfig, Path | None]
+
+
+def _composed(given: Sequence[str], *, multirun: bool) -> Iterator[Composed]:
+    """Each job's overrides (Hydra's, the task's), its configuration, the folder of its sweep (None without one)."""
     if not multirun:
-        yield tuple(given), _compose(given), None
+        yield (), tuple(given), _compose(given), None
         return
     from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 
@@ -121,25 +138,25 @@ def _composed(given: Sequence[str], *, multirun: bool) -> Iterator[tuple[tuple[s
         parsed = list(zip(given, parser.parse_overrides(list(given)), strict=True))
     fixed = [line for line, override in parsed if not override.is_sweep_override()]
     base = _compose(fixed)
-    study = base.hydra.sweeper.get("params") or {}
-    own = [line for line, override in parsed if override.is_hydra_override()]
-    task = [f"{key}={value}" for key, value in study.items()]
-    task += [line for line, override in parsed if not override.is_hydra_override()]
-    with _refusing():  # Hydra's own expansion; the last of two values for a key wins, so the command line's
-        (batch,) = BasicSweeper.split_arguments(parser.parse_overrides(task), None)
+    sweeper = str(base.hydra.sweeper._target_)
+    if not sweeper.endswith((".PlannedSweeper", ".BasicSweeper")):
+        raise Refused(f"hydra/sweeper {sweeper}: accepted are scalelab and basic, whose runs can be planned")
     if base.hydra.sweep._get_node("subdir")._value() != SUBFOLDER:
         raise Refused(f"hydra.sweep.subdir is {SUBFOLDER} and no other: a run's name is its identity")
-    if base.hydra.sweeper._target_ != f"{BasicSweeper.__module__}.BasicSweeper":
-        raise Refused(f"hydra/sweeper {base.hydra.sweeper._target_}: accepted is basic, whose runs can be planned")
+    own = tuple(line for line, override in parsed if override.is_hydra_override())
+    asked = [f"{key}={value}" for key, value in (base.hydra.sweeper.get("params") or {}).items()]
+    asked += [line for line, override in parsed if not override.is_hydra_override()]
+    with _refusing():  # Hydra's own expansion; the last of two values for a key wins, so the command line's
+        (batch,) = BasicSweeper.split_arguments(parser.parse_overrides(asked), None)
     visible = OmegaConf.masked_copy(base, [str(key) for key in base if key != "hydra"])
     OmegaConf.set_struct(visible, True)
     for job in batch:
         config = _with_values(visible, job, fixed)
+        folder = base.hydra.sweep.dir
         if config is None:
             config = _compose([*own, *job])
-            yield (*own, *job), config, Path(config.hydra.sweep.dir)
-        else:
-            yield (*own, *job), config, Path(base.hydra.sweep.dir)
+            folder = config.hydra.sweep.dir
+        yield own, tuple(job), config, Path(folder)
 
 
 def _with_values(base: DictConfig, job: Sequence[str], fixed: Sequence[str]) -> DictConfig | None:

@@ -146,7 +146,10 @@ REFUSED: dict[str, tuple[list[str], str]] = {
     "eps zero": (["optimizer.eps=0"], "eps=0.0: accepted is a finite number > 0"),
     "beta one": (["optimizer.beta1=1"], "beta1=1.0: accepted is a number ≥ 0 and < 1"),
     "larger than memory": (["width=1000000000", "heads=1"], "this machine has"),
-    "another sweeper": (["-m", "hydra/sweeper=basic", "hydra.sweeper._target_=other.Sweeper"], "accepted is basic"),
+    "another sweeper": (
+        ["-m", "hydra/sweeper=basic", "hydra.sweeper._target_=other.Sweeper"],
+        "accepted are scalelab and basic",
+    ),
     "unknown W&B mode": (["tracker=wandb", "tracker.mode=bogus"], "unknown tracker.mode 'bogus'"),
     "unknown flag": (["--frob"], "unknown option --frob"),
     "unknown folder": (["--config-dir", "nowhere"], "nowhere: accepted is a folder"),
@@ -557,6 +560,18 @@ def test_a_plan_composes_as_hydra_does(swept: list[str]) -> None:
     assert len(runs) > 1
     with initialize_config_dir(str(config_dir()), version_base="1.3", job_name="train"):
         for run in runs:
-            config = compose("train", list(run.overrides), return_hydra_config=True)
+            config = compose("train", [*run.hydra_overrides, *run.task_overrides], return_hydra_config=True)
             assert spec_from_config(as_mapping(config)) == run.spec
             assert Path(config.hydra.sweep.dir) / config.hydra.sweep.subdir == run.folder.path
+
+
+def test_a_relaunch_leaves_finished_runs_alone(folder: Path) -> None:
+    arguments = ["train", "-m", *TINY, "seed=0,1,2"]
+    assert scalelab(*arguments).exit_code == 0
+    missing, *finished = sorted((folder / "runs" / "adhoc").glob("*/trial.json"))
+    missing.unlink()
+    before = {file: file.stat().st_mtime_ns for run in finished for file in run.parent.rglob("*") if file.is_file()}
+    assert any(".hydra" in file.parts for file in before)
+    assert scalelab(*arguments).exit_code == 0
+    assert missing.exists()
+    assert {file: file.stat().st_mtime_ns for file in before} == before
