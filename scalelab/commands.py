@@ -10,7 +10,7 @@ from scalelab import show
 from scalelab.data import load
 from scalelab.data.corpus import epochs
 from scalelab.errors import Refused
-from scalelab.launch import ask, launch
+from scalelab.launch import launch, run_hydra
 from scalelab.plan import Plan, PlannedRun, plan
 from scalelab.progress import watched
 from scalelab.shape import count_flops_per_token, count_params
@@ -31,7 +31,7 @@ ROWS = 40  # of a plan that is shown in full
 def execute(arguments: Sequence[str], *, dry_run: bool, console: Console) -> int:
     """Plan and launch what the arguments ask for; the exit status is 0 when every run has its trial."""
     if any(argument.split("=")[0] in HYDRA_QUESTIONS for argument in arguments):
-        ask(arguments)
+        run_hydra(arguments)
         return 0
     overrides, multirun, directories = split_flags(arguments)
     planned = plan(overrides, multirun=multirun, directories=directories)

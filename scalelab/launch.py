@@ -40,10 +40,10 @@ def launch(overrides: Sequence[str], *, multirun: bool, directories: Sequence[st
     """Hand the overrides to Hydra, which runs every job; a job that fails is reported by Hydra at the end."""
     for name, value in WORKER_ENVIRONMENT.items():
         os.environ.setdefault(name, value)
-    ask([*(["--multirun"] if multirun else []), *overrides, *searching(directories)])
+    run_hydra([*(["--multirun"] if multirun else []), *overrides, *searching(directories)])
 
 
-def ask(arguments: Sequence[str]) -> None:
+def run_hydra(arguments: Sequence[str]) -> None:
     """Run the Hydra app with these arguments, flags first; `--cfg job` prints the configuration and runs nothing."""
     before, sys.argv = sys.argv, ["scalelab train", *arguments]
     try:
