@@ -575,3 +575,12 @@ def test_a_relaunch_leaves_finished_runs_alone(folder: Path) -> None:
     assert scalelab(*arguments).exit_code == 0
     assert missing.exists()
     assert {file: file.stat().st_mtime_ns for file in before} == before
+
+
+def test_hydras_own_questions_are_answered_and_run_nothing(folder: Path) -> None:
+    asked = subprocess.run(
+        [sys.executable, "-m", "scalelab.cli", "train", "--cfg", "job", "width=96"],
+        capture_output=True, text=True, timeout=60, check=True, cwd=folder,
+    )  # fmt: skip
+    assert "width: 96" in asked.stdout
+    assert not list(folder.iterdir())
