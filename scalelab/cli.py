@@ -18,7 +18,6 @@ app = typer.Typer(
     help="Sweep small proxies, fit how their optimal hyperparameters move with scale, project to the large run.",
 )
 console = Console() if sys.stdout.isatty() else Console(width=120)  # files and logs: tables of a fixed width
-SIZES = ("width", "depth", "heads", "head_dim", "kv_heads", "ffn")
 PASS_THROUGH = {"allow_extra_args": True, "ignore_unknown_options": True}
 Out = Annotated[Path, typer.Option("--out", "-o", help="Folder to write to.")]
 
@@ -58,10 +57,11 @@ def train(
         arguments = list(context.args)
         if recipe is not None:
             from scalelab.recipe import read_recipe
+            from scalelab.target import SIZE_KEYS
 
             stated = read_recipe(recipe).overrides
             for argument in arguments:
-                if argument.split("=")[0] in SIZES:
+                if argument.split("=")[0] in SIZE_KEYS:
                     raise Refused(f"{argument} with --recipe, which fixes the size: recommend for that target instead")
             arguments = [*stated, *arguments]
         status = commands.execute(arguments, dry_run=dry_run, console=console)

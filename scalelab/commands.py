@@ -35,11 +35,12 @@ def execute(arguments: Sequence[str], *, dry_run: bool, console: Console) -> int
         return 0
     overrides, multirun, directories = split_flags(arguments)
     planned = plan(overrides, multirun=multirun, directories=directories)
-    print_plan(planned, console, rows=ROWS if dry_run else 0)
-    if dry_run or not planned.missing:
+    missing = planned.missing  # looked up on disk: once for the plan on screen, the progress and the answer
+    print_plan(planned, missing, console, rows=ROWS if dry_run else 0)
+    if dry_run or not missing:
         return 0
     failed = ""
-    with watched([(run.spec, run.folder) for run in planned.missing], console):
+    with watched([(run.spec, run.folder) for run in missing], console):
         try:
             launch(overrides, multirun=multirun, directories=directories)
         except SystemExit as ended:  # Hydra has reported a failed job; the others are done and kept
@@ -74,18 +75,17 @@ def split_flags(arguments: Sequence[str]) -> tuple[list[str], bool, list[str]]:
     return overrides, multirun, directories
 
 
-def print_plan(planned: Plan, console: Console, *, rows: int) -> None:
+def print_plan(planned: Plan, missing: Sequence[PlannedRun], console: Console, *, rows: int) -> None:
     """What is about to be run and what it costs; `rows` runs one by one, what follows beside what was asked."""
     if rows:
-        _print_runs(planned.runs, console, rows)
-    specs = [run.spec for run in planned.runs]
-    missing = [run.spec for run in planned.missing]
-    flops = sum(spec.cost_flops for spec in missing)
-    seconds = sum(estimated_seconds(spec) for spec in missing)
+        _print_runs(planned.runs, missing, console, rows)
+    specs, to_do = ([run.spec for run in runs] for runs in (planned.runs, missing))
+    flops = sum(spec.cost_flops for spec in to_do)
+    seconds = sum(estimated_seconds(spec) for spec in to_do)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     console.print(
-        f"plan: {len(specs)} runs, {len(specs) - len(missing)} finished, {len(missing)} to do:"
-        f" {sum(spec.horizon.tokens for spec in missing):,} tokens, {flops:.2e} training FLOPs,"
+        f"plan: {len(specs)} runs, {len(specs) - len(to_do)} finished, {len(to_do)} to do:"
+        f" {sum(spec.horizon.tokens for spec in to_do):,} tokens, {flops:.2e} training FLOPs,"
         f" about {seconds:,.0f} core-seconds, {seconds / cores:,.0f} s if launched on {cores} cores",
         highlight=False,
     )
@@ -119,14 +119,14 @@ def _plan_columns(spec: RunSpec) -> dict[str, str]:
     }
 
 
-def _print_runs(runs: Sequence[PlannedRun], console: Console, rows: int) -> None:
+def _print_runs(runs: Sequence[PlannedRun], missing: Sequence[PlannedRun], console: Console, rows: int) -> None:
     """What all runs share in words, what differs as a table."""
     columns = [_plan_columns(run.spec) for run in runs]
     shared = {k: v for k, v in columns[0].items() if all(other[k] == v for other in columns)}
     varying = [name for name in columns[0] if name not in shared]
     show.say(console, "shared: " + ", ".join(f"{name} {value}" for name, value in shared.items()))
     cells = [
-        (run.spec.fingerprint, *(at[name] for name in varying), "finished" if run.finished else "to do")
+        (run.spec.fingerprint, *(at[name] for name in varying), "to do" if run in missing else "finished")
         for run, at in zip(runs[:rows], columns[:rows], strict=True)
     ]
     console.print(show.grid("", ("run", *varying, "state"), cells))

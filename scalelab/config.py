@@ -90,7 +90,7 @@ def _shape(config: Mapping[str, Any], vocab: int, mlp_ratio: Fraction, *, width:
     heads = integer("heads", heads)
     ffn = family["ffn"]
     if ffn is None:
-        ffn = max(1, round(mlp_ratio * width / FFN_MULTIPLE)) * FFN_MULTIPLE
+        ffn = rounded_ffn(mlp_ratio, width)
     return Shape(
         vocab=vocab,
         context=integer("context", config["context"]),
@@ -163,13 +163,28 @@ def _make(kind: type[T], group: str, values: Mapping[str, Any]) -> T:
 def integer(name: str, value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         raise Refused(f"{name}={value!r}: accepted is a whole number")
+    exact = whole(str(value))
+    if exact is None:
+        raise Refused(f"{name}={value!r}: accepted is a whole number, for example 51200 or 5.12e4")
+    return exact
+
+
+def whole(text: str) -> int | None:
+    """The whole number that a text states exactly, None where it states none.
+
+    >>> whole("5.12e4"), whole("1_000"), whole("1.5"), whole("1/0")
+    (51200, 1000, None, None)
+    """
     try:
-        exact = Fraction(str(value).replace("_", ""))
-    except ValueError:
-        raise Refused(f"{name}={value!r}: accepted is a whole number, for example 51200 or 5.12e4") from None
-    if exact.denominator != 1:
-        raise Refused(f"{name}={value!r}: accepted is a whole number")
-    return int(exact)
+        exact = Fraction(text.replace("_", ""))
+    except (ValueError, ZeroDivisionError):
+        return None
+    return int(exact) if exact.denominator == 1 else None
+
+
+def rounded_ffn(mlp_ratio: Fraction, width: int) -> int:
+    """The MLP's hidden size: mlp_ratio × width to the nearest multiple of `FFN_MULTIPLE`, at least one."""
+    return max(1, round(mlp_ratio * width / FFN_MULTIPLE)) * FFN_MULTIPLE
 
 
 def _real(name: str, value: Any) -> float:

@@ -140,9 +140,10 @@ def _valley(at_target: pd.DataFrame, lr: float) -> dict[str, float | None]:
     """The target's own optimum, from the same robust fit as the proxies'."""
     (group,) = groups(at_target, scales=tuple(SCALES))
     (optimum,), _, _ = optima(group.cells, draws=DRAWS, rng=np.random.default_rng(0))
-    found = {"valley_lr": optimum.log2_lr, "valley_lr_low": optimum.low, "valley_lr_high": optimum.high}
     return {
-        **{name: None if at is None else 2**at for name, at in found.items()},
+        "valley_lr": optimum.lr,
+        "valley_lr_low": optimum.lr_low,
+        "valley_lr_high": optimum.lr_high,
         "valley_regret_nats": None if optimum.log2_lr is None else optimum.excess_nats(math.log2(lr)),
     }
 

@@ -22,8 +22,8 @@ def evidence(laws: Laws, group: GroupLaws) -> dict[str, Any]:
         "noise_from": group.noise.source,
         "optima": [
             {**optimum.scale, "status": optimum.status,
-             **{name: None if at is None else float(f"{2**at:.5g}")
-                for name, at in (("lr", optimum.log2_lr), ("lr_low", optimum.low), ("lr_high", optimum.high))}}
+             **{name: None if lr is None else float(f"{lr:.5g}")
+                for name, lr in (("lr", optimum.lr), ("lr_low", optimum.lr_low), ("lr_high", optimum.lr_high))}}
             for optimum in group.optima
         ],
         "exponents": {

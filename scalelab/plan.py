@@ -52,11 +52,6 @@ class PlannedRun:
     spec: RunSpec
     folder: RunFolder
 
-    @property
-    def finished(self) -> bool:
-        """Whether its final trial is there already."""
-        return self.folder.final(self.spec) is not None
-
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
@@ -66,7 +61,8 @@ class Plan:
 
     @property
     def missing(self) -> tuple[PlannedRun, ...]:
-        return tuple(run for run in self.runs if not run.finished)
+        """The runs without a final trial, looked up on disk at each call."""
+        return tuple(run for run in self.runs if run.folder.final(run.spec) is None)
 
     def outcomes(self) -> dict[Outcome | None, int]:
         """How many runs ended in which way; None counts those that have not ended."""

@@ -110,8 +110,9 @@ def coordinate_check(check: "Check") -> Figure:
     drawn, axes = figure(2)
     x = np.log2(check.values)
     for axis, sizes, kind in zip(axes, (check.activation, check.update), ("activation", "update"), strict=True):
-        for colour, module, slope in zip(_many(len(check.modules)), check.modules, check.slopes, strict=True):
-            y = np.log2(np.maximum(sizes[:, :, -1, check.modules.index(module)], 1e-30))
+        for index, (module, slope) in enumerate(zip(check.modules, check.slopes, strict=True)):
+            colour = mpl.colormaps["tab10"](index % 10)
+            y = np.log2(np.maximum(sizes[:, :, -1, index], 1e-30))
             value = slope.activation if kind == "activation" else slope.update
             style = "-" if slope.passed else "--"
             axis.plot(x, y.mean(axis=1), style, marker=".", color=colour, label=f"{module} {value:+.2f}")
@@ -149,7 +150,3 @@ def _rows(table: pd.DataFrame, group: GroupLaws) -> pd.DataFrame:
         if name in kept:
             kept = kept[kept[name] == value]
     return kept
-
-
-def _many(count: int) -> list[Any]:
-    return [mpl.colormaps["tab10"](at % 10) for at in range(count)]

@@ -12,14 +12,10 @@ from typing import Any
 import pandas as pd
 
 from scalelab.errors import Refused, unknown
+from scalelab.laws.cells import COLUMNS
 from scalelab.shape import count_params
 from scalelab.spec import RunSpec, as_plain
 from scalelab.trials import RunFolder, Trial, run_folders
-
-COLUMNS = (
-    "run", "parametrization", "optimizer", "data", "width", "depth", "params_non_embedding", "tokens", "batch_tokens",
-    "lr", "weight_decay", "seed", "loss_nats", "outcome", "cost_flops",
-)  # fmt: skip
 
 # What may differ between the runs of one law: the scales, the tuned hyperparameters, the seed. `base` may not.
 FREE = (

@@ -9,6 +9,7 @@ tokens), the measurement is taken, and the recipe says so. Both are always repor
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from scalelab.config import overrides_of
 from scalelab.errors import Refused, unknown
@@ -40,10 +41,11 @@ def recommend(laws: Laws, target: Mapping[str, int], *, parametrization: str | N
     proxy = _largest(laws, group)
     spec = target_spec(proxy, target)
     _refuse_smaller(group, spec, proxy)
+    params = count_params(spec.shape, spec.architecture)
     inputs = {
         "width": float(spec.shape.width),
         "depth": float(spec.shape.depth),
-        "params_non_embedding": float(count_params(spec.shape, spec.architecture).non_embedding),
+        "params_non_embedding": float(params.non_embedding),
         "tokens": float(spec.horizon.tokens),
     }
     claims = table(spec.parametrization).transfers
@@ -52,7 +54,8 @@ def recommend(laws: Laws, target: Mapping[str, int], *, parametrization: str | N
     silent = _silent(group, inputs, claims)
     if silent:
         why += f"; UNVERIFIED in {', '.join(silent)}, which no proxy varied and the table does not claim"
-    resolved = from_plain({**as_plain(spec), "hparams": {**as_plain(spec)["hparams"], "lr": chosen.value}})
+    resolved = replace(spec, hparams=replace(spec.hparams, lr=chosen.value))
+    plain, sites = as_plain(resolved), multipliers(resolved)
     regret, factor_2 = (None, None) if silent else _regret(group, chosen)
     return Recipe(
         parametrization=resolved.parametrization,
@@ -60,16 +63,15 @@ def recommend(laws: Laws, target: Mapping[str, int], *, parametrization: str | N
         target={**resolved.shape.as_dict(), "tokens": resolved.horizon.tokens,
                 "batch_tokens": resolved.horizon.batch_tokens, "steps": resolved.horizon.steps},
         base=resolved.base.as_dict(),
-        params={kind: getattr(count_params(resolved.shape, resolved.architecture), kind)
-                for kind in ("non_embedding", "total")},
+        params={"non_embedding": params.non_embedding, "total": params.total},
         cost_flops=float(resolved.cost_flops),
         lr=chosen,
         why=why,
         choices=tuple(choices.values()),
         expected_regret_nats=regret,
         regret_factor_2_nats=factor_2,
-        run={**as_plain(resolved)["horizon"], **{k: v for k, v in as_plain(resolved)["hparams"].items() if k != "lr"}},
-        sites={"softmax_scale": multipliers(resolved).attention, "residual_branch": multipliers(resolved).residual,
+        run={**plain["horizon"], **{k: v for k, v in plain["hparams"].items() if k != "lr"}},
+        sites={"softmax_scale": sites.attention, "residual_branch": sites.residual,
                "embedding": resolved.hparams.embedding_multiplier},
         groups=tuple(
             GroupRecipe(
@@ -173,14 +175,11 @@ def _silent(group: GroupLaws, inputs: Mapping[str, float], claims: Sequence[str]
     ]
 
 
-def _valleys(group: GroupLaws) -> list[Optimum]:
-    """Optima with a fitted valley, the largest scale last."""
-    fitted = [
-        optimum for optimum in group.optima if optimum.curvature_below is not None and optimum.log2_lr is not None
-    ]
-    return sorted(
-        fitted, key=lambda optimum: tuple(optimum.scale.get(name, 0.0) for name in ("params_non_embedding", "tokens"))
-    )
+def _largest_valley(group: GroupLaws) -> Optimum | None:
+    """The optimum of the largest scale with a fitted valley."""
+    fitted = [optimum for optimum in group.optima if optimum.log2_lr is not None]
+    by_size = ("params_non_embedding", "tokens")
+    return max(fitted, key=lambda o: tuple(o.scale.get(name, 0.0) for name in by_size), default=None)
 
 
 def _regret(group: GroupLaws, chosen: LrChoice) -> tuple[float | None, tuple[float, float] | None]:
@@ -188,12 +187,10 @@ def _regret(group: GroupLaws, chosen: LrChoice) -> tuple[float | None, tuple[flo
 
     The optimum is taken as normal in log2 LR with the interval's width: half of E[x²] falls to either side.
     """
-    valleys = _valleys(group)
-    if not valleys:
+    valley = _largest_valley(group)
+    if valley is None or valley.curvature_below is None or valley.curvature_above is None:
         return None, None
-    below, above = valleys[-1].curvature_below, valleys[-1].curvature_above
-    assert below is not None
-    assert above is not None
+    below, above = valley.curvature_below, valley.curvature_above
     variance = (math.log2(chosen.high / chosen.low) / (2 * 1.96)) ** 2
     expected = 0.5 * (below + above) * variance
     return expected, (expected + below, expected + above)

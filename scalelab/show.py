@@ -108,10 +108,10 @@ def _scales(group: GroupLaws) -> dict[str, set[float]]:
 def _optima(group: GroupLaws, varying: Sequence[str]) -> Table:
     rows = []
     for optimum in group.optima:
-        lr, low, high = (None if at is None else 2**at for at in (optimum.log2_lr, optimum.low, optimum.high))
         rows.append(
             (
-                *(f"{optimum.scale[name]:,.0f}" for name in varying), interval(lr, low, high, ".3g"),
+                *(f"{optimum.scale[name]:,.0f}" for name in varying),
+                interval(optimum.lr, optimum.lr_low, optimum.lr_high, ".3g"),
                 "—" if optimum.loss_nats is None else f"{optimum.loss_nats:.4f}",
                 f"{optimum.n_runs}{f' ({optimum.n_diverged}×)' if optimum.n_diverged else ''}", optimum.status.lower(),
             )

@@ -68,7 +68,7 @@ class RunSpec:
         if self.horizon.batch_tokens % self.shape.context:
             raise Refused(
                 f"batch_tokens={self.horizon.batch_tokens} is not a whole number of sequences of"
-                f" context={self.shape.context}: try batch_tokens={self.shape.context * self.sequences or 1}"
+                f" context={self.shape.context}: try batch_tokens={self.shape.context * self.sequences}"
             )
         for name in ("vocab", "context"):
             if getattr(self.shape, name) != getattr(self.base, name):

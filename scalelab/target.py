@@ -1,14 +1,16 @@
 """The target of a recipe: from `--target width=… tokens=…` to a full specification in the family of the proxies."""
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from fractions import Fraction
 
-from scalelab.config import FFN_MULTIPLE
+from scalelab.config import rounded_ffn, whole
 from scalelab.errors import Refused, unknown
 from scalelab.shape import Shape
-from scalelab.spec import RunSpec, as_plain, from_plain
+from scalelab.spec import RunSpec
 
-TARGET_KEYS = ("width", "depth", "tokens", "batch_tokens", "heads", "head_dim", "kv_heads", "ffn")
+SIZE_KEYS = ("width", "depth", "heads", "head_dim", "kv_heads", "ffn")
+TARGET_KEYS = (*SIZE_KEYS, "tokens", "batch_tokens")
 
 
 def parse_target(given: Iterable[str]) -> dict[str, int]:
@@ -20,13 +22,10 @@ def parse_target(given: Iterable[str]) -> dict[str, int]:
             raise Refused(f"--target {item!r}: accepted is NAME=NUMBER, with {', '.join(TARGET_KEYS)}")
         if name not in TARGET_KEYS:
             raise unknown("target", name, TARGET_KEYS)
-        try:
-            exact = Fraction(text.replace("_", ""))
-        except (ValueError, ZeroDivisionError):
-            raise Refused(f"--target {name}={text}: accepted is a positive whole number") from None
-        if exact.denominator != 1 or exact < 1:
+        exact = whole(text)
+        if exact is None or exact < 1:
             raise Refused(f"--target {name}={text}: accepted is a positive whole number")
-        found[name] = int(exact)
+        found[name] = exact
     if "width" not in found:
         raise Refused("--target has no width: give width=… and, where they differ from the proxies', depth=… tokens=…")
     return found
@@ -46,8 +45,11 @@ def target_spec(proxy: RunSpec, target: Mapping[str, int]) -> RunSpec:
     else:
         heads = shape.heads
     kv_heads = target.get("kv_heads", heads * shape.kv_heads // shape.heads)
-    horizon = as_plain(proxy)["horizon"]
-    horizon |= {name: target[name] for name in ("tokens", "batch_tokens") if name in target}
+    horizon = replace(
+        proxy.horizon,
+        tokens=target.get("tokens", proxy.horizon.tokens),
+        batch_tokens=target.get("batch_tokens", proxy.horizon.batch_tokens),
+    )
     new = Shape(
         vocab=shape.vocab,
         context=shape.context,
@@ -57,19 +59,15 @@ def target_spec(proxy: RunSpec, target: Mapping[str, int]) -> RunSpec:
         kv_heads=max(1, kv_heads),
         ffn=target.get("ffn", _ffn(proxy, width)),
     )
-    return from_plain({**as_plain(proxy), "shape": new.as_dict(), "horizon": horizon, "seed": 0})
+    return replace(proxy, shape=new, horizon=horizon, seed=0)
 
 
 def _ffn(proxy: RunSpec, width: int) -> int:
     """The MLP's hidden size at another width: by the simplest ratio that explains proxy and base, rounding included."""
-
-    def rounded(ratio: Fraction, at: int) -> int:
-        return max(1, round(ratio * at / FFN_MULTIPLE)) * FFN_MULTIPLE
-
     sizes = [(shape.width, shape.ffn) for shape in (proxy.shape, proxy.base)]
     exact = Fraction(proxy.shape.ffn, proxy.shape.width)
     for denominator in range(1, 9):
         ratio = exact.limit_denominator(denominator)
-        if all(rounded(ratio, at) == ffn for at, ffn in sizes):
-            return rounded(ratio, width)
-    return rounded(exact, width)
+        if all(rounded_ffn(ratio, at) == ffn for at, ffn in sizes):
+            return rounded_ffn(ratio, width)
+    return rounded_ffn(exact, width)

@@ -139,6 +139,7 @@ REFUSED: dict[str, tuple[list[str], str]] = {
     "a group that is a value": (["init=3"], "init=3: accepted are keys below it"),
     "unknown schedule": (["schedule=foo"], "unknown schedule 'foo': accepted are constant, cosine, linear, wsd"),
     "unknown mlp": (["model.mlp=foo"], "unknown mlp 'foo': accepted are gelu, relu, swiglu"),
+    "no number": (["tokens=1/0"], "tokens='1/0': accepted is a whole number"),
     "a boolean that is none": (["model.tied_head=no"], "tied_head='no': accepted are true, false"),
     "no folder": (["out="], "out=''"),
     "a study outside": (["study=../x"], "accepted is a name below out"),

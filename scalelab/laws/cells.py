@@ -25,7 +25,9 @@ SCALES: dict[str, str] = {
 SETTINGS = ("parametrization", "optimizer", "data", "batch_tokens", "weight_decay")
 NAMES = ("parametrization", "optimizer", "data")
 OUTCOMES = ("OK", "DIVERGED", "FAILED")
-COLUMNS = ("run", *SETTINGS, *SCALES, "lr", "seed", "loss_nats", "outcome", "cost_flops")
+COLUMNS = (
+    "run", *NAMES, *SCALES, "batch_tokens", "lr", "weight_decay", "seed", "loss_nats", "outcome", "cost_flops",
+)  # fmt: skip
 LOG2_LR_DIGITS = 6  # LRs that agree to a millionth of an octave are one LR, computed in two ways
 
 

@@ -47,6 +47,26 @@ class Optimum:
     n_lrs: int
     n_points: int
 
+    @property
+    def lr(self) -> float | None:
+        """The optimal peak LR; None where no valley was fitted."""
+        return _exp2(self.log2_lr)
+
+    @property
+    def lr_low(self) -> float | None:
+        """The lower bound as a peak LR; None is unbounded."""
+        return _exp2(self.low)
+
+    @property
+    def lr_high(self) -> float | None:
+        """The upper bound as a peak LR; None is unbounded."""
+        return _exp2(self.high)
+
+    @property
+    def lr_stable(self) -> float | None:
+        """The largest LR below every divergence."""
+        return _exp2(self.log2_lr_stable)
+
     def excess_nats(self, log2_lr: float) -> float:
         """Loss above this valley's floor at another LR, from the curvature of that side.
 
@@ -104,6 +124,10 @@ def describe(scale: Mapping[str, float]) -> str:
     'width 256, tokens 1e+09'
     """
     return ", ".join(f"{name} {value:g}" for name, value in scale.items())
+
+
+def _exp2(log2_lr: float | None) -> float | None:
+    return None if log2_lr is None else 2.0**log2_lr
 
 
 def _lr(log2_lr: float) -> str:

@@ -28,15 +28,15 @@ def tables(laws: Laws) -> dict[str, pd.DataFrame]:
 def _optimum_row(o: Optimum) -> dict[str, Any]:
     return {
         "status": o.status,
-        "lr": _exp2(o.log2_lr),
-        "lr_low": _exp2(o.low),
-        "lr_high": _exp2(o.high),
+        "lr": o.lr,
+        "lr_low": o.lr_low,
+        "lr_high": o.lr_high,
         "log2_lr": o.log2_lr,
         "sd_octaves": o.sd_octaves,
         "loss_nats": o.loss_nats,
         "curvature_below": o.curvature_below,
         "curvature_above": o.curvature_above,
-        "lr_stable": _exp2(o.log2_lr_stable),
+        "lr_stable": o.lr_stable,
         "noise_nats": o.noise.sd_nats,
         "noise_source": o.noise.source,
         "n_runs": o.n_runs,
@@ -68,7 +68,3 @@ def _exponent_rows(fitted: Fit, theory: Mapping[str, float]) -> list[dict[str, A
             }
         )
     return rows
-
-
-def _exp2(log2_lr: float | None) -> float | None:
-    return None if log2_lr is None else 2.0**log2_lr
