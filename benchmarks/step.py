@@ -12,9 +12,11 @@ from fractions import Fraction
 
 import torch
 
-from scalelab.models import build
-from scalelab.optim import optimizer, parameter_groups
-from scalelab.shape import Architecture, Shape, count_flops_per_token
+from scalelab.models import count_flops_per_token
+from scalelab.networks import build
+from scalelab.optim import optimizers, parameter_groups
+from scalelab.resolve import settings
+from scalelab.shape import Architecture, Shape
 from scalelab.spec import DataSpec, Horizon, Hparams, RunSpec
 
 STEPS = 5
@@ -43,9 +45,9 @@ def spec(width: int, mlp: str = "swiglu") -> RunSpec:
 def stepper(width: int, *, fused: bool = True, mlp: str = "swiglu") -> Callable[[], None]:
     run = spec(width, mlp)
     network = build(run)
-    optim = optimizer(network, run)
+    (optim,) = optimizers(network, run)
     if not fused:
-        optim = torch.optim.AdamW(parameter_groups(network, run), betas=(0.9, 0.95))
+        optim = torch.optim.AdamW(parameter_groups(network, settings(run)), betas=(0.9, 0.95))
     tokens = torch.randint(0, 256, (run.sequences, run.shape.context + 1))
 
     def step() -> None:
@@ -76,7 +78,7 @@ def main(rounds: int) -> None:
         ours = min(row[0] for row in times)
         loop, gelu = (statistics.median(row[i] / row[0] for row in times) for i in (1, 2))
         run = spec(width)
-        flops = count_flops_per_token(run.shape, run.architecture).six_n_attention * run.horizon.batch_tokens
+        flops = count_flops_per_token(run).six_n_attention * run.horizon.batch_tokens
         print(f"{width:>5} {1e3 * ours:>8.2f} {flops / ours / 1e9:>8.1f} {loop:>13.2f} {gelu:>11.2f}")
 
 

@@ -12,8 +12,8 @@ from scalelab.data import CORPORA
 from scalelab.hparams import SCHEDULES
 from scalelab.laws import LAWS
 from scalelab.models import MODELS
+from scalelab.optimizers import OPTIMIZERS
 from scalelab.parametrizations import TABLES, Family, Role, Site
-from scalelab.spec import FAMILIES
 from scalelab.trackers import TRACKERS
 
 
@@ -55,7 +55,7 @@ def blocks() -> dict[str, str]:
             (
                 ("`data=`", _names(CORPORA)),
                 ("`model=`", _names(MODELS)),
-                ("`optimizer=`", _names(FAMILIES)),
+                ("`optimizer=`", _names(OPTIMIZERS)),
                 ("`schedule=`", _names(SCHEDULES)),
                 ("`tracker=`", _names(TRACKERS)),
                 ("`hydra/launcher=`", "`basic`, `joblib`, or any Hydra launcher you install"),

@@ -11,9 +11,9 @@ from scalelab.data import load
 from scalelab.data.corpus import epochs
 from scalelab.errors import Refused
 from scalelab.launch import launch, run_hydra
+from scalelab.models import count_flops_per_token, count_params
 from scalelab.plan import Plan, PlannedRun, plan
 from scalelab.progress import watched
-from scalelab.shape import count_flops_per_token, count_params
 from scalelab.spec import RunSpec
 from scalelab.trials import Outcome
 
@@ -95,7 +95,7 @@ def print_plan(planned: Plan, missing: Sequence[PlannedRun], console: Console, *
 
 def _plan_columns(spec: RunSpec) -> dict[str, str]:
     """What a run asks for, and beside it what follows from that."""
-    counted = count_params(spec.shape, spec.architecture)
+    counted = count_params(spec)
     return {
         "param.": spec.parametrization,
         "optimizer": spec.optimizer,
@@ -137,7 +137,7 @@ def _print_runs(runs: Sequence[PlannedRun], missing: Sequence[PlannedRun], conso
 def estimated_seconds(spec: RunSpec) -> float:
     """About how long a run takes on one core, from rates measured once; a plan's estimate, never a result."""
     width = min(CORE_FLOPS_BY_WIDTH, key=lambda known: abs(known - spec.shape.width))
-    per_token = count_flops_per_token(spec.shape, spec.architecture).six_n_attention
+    per_token = count_flops_per_token(spec).six_n_attention
     validation = spec.data.validation_tokens * per_token / 3
     return (spec.cost_flops + validation) / CORE_FLOPS_BY_WIDTH[width]
 

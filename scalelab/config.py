@@ -4,7 +4,6 @@ The keys are those of conf/train.yaml. This file knows no Hydra: it takes the co
 """
 
 import functools
-import json
 import os
 from collections.abc import Mapping
 from fractions import Fraction
@@ -12,19 +11,26 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from scalelab import data
-from scalelab.errors import Refused
+from scalelab.errors import Refused, unknown
+from scalelab.models import MODELS
+from scalelab.parametrizations import table
 from scalelab.shape import Architecture, Shape
-from scalelab.spec import DataSpec, Horizon, Hparams, RunSpec, as_plain
+from scalelab.spec import DataSpec, Horizon, Hparams, RunSpec
 
 T = TypeVar("T")
 FFN_MULTIPLE = 8  # ffn = mlp_ratio × width is rounded to it
 
 KEYS = frozenset((
-    "out", "study", "parametrization", "width", "depth", "head_dim", "heads", "kv_heads", "ffn", "context", "base",
-    "lr", "lr_factor", "seed", "tokens", "batch_tokens", "schedule", "warmup_fraction", "decay_fraction",
-    "final_lr_ratio", "init", "multipliers", "validation_tokens", "device", "threads", "model", "optimizer", "data",
-    "tracker", "hydra",
+    "out", "study", "parametrization", "width", "depth", "head_dim", "heads", "kv_heads", "ffn", "experts", "top_k",
+    "granularity", "context", "base", "lr", "lr_factor", "seed", "tokens", "batch_tokens", "schedule",
+    "warmup_fraction", "decay_fraction", "final_lr_ratio", "weight_decay_policy", "z_loss", "balance_loss", "init",
+    "multipliers", "validation_tokens", "device", "threads", "model", "optimizer", "data", "tracker", "hydra",
 ))  # fmt: skip
+FAMILY = ("head_dim", "heads", "kv_heads", "ffn", "experts", "top_k", "granularity")  # null in base: as the target's
+MULTIPLIERS = {
+    **{site: f"{site}_multiplier" for site in ("embedding", "attention", "residual", "logits", "activation")},
+    "attention_ratio": "residual_attention_ratio",
+}
 
 
 def config_dir() -> Path:
@@ -45,16 +51,29 @@ def spec_from_config(config: Mapping[str, Any]) -> RunSpec:
         raise Refused(f"unknown key {', '.join(odd)}: accepted are {', '.join(sorted(KEYS))}")
     model, optimizer, base = (_group(config, name) for name in ("model", "optimizer", "base"))
     mlp_ratio = _fraction("model.mlp_ratio", model.pop("mlp_ratio"))
-    model_name = model.pop("name")
+    model_name, parametrization = model.pop("name"), config["parametrization"]
+    if model_name not in MODELS:
+        raise unknown("model", model_name, MODELS)
     corpus = _data(config)
-    shape = _shape(config, corpus.vocab, mlp_ratio, width=config["width"], depth=config["depth"])
+    given = {**config, **({} if MODELS[model_name].attention else {"heads": 1, "kv_heads": 1})}
+    shape = _shape(given, corpus.vocab, mlp_ratio, width=config["width"], depth=config["depth"])
+    horizon = {name: base.pop(name, None) for name in ("tokens", "batch_tokens")}
+    base_horizon = {name: None if value is None else integer(f"base.{name}", value) for name, value in horizon.items()}
+    if not table(parametrization).unit_scaled:
+        stated = {"width": shape.width, "depth": shape.depth, **{k: v for k, v in base.items() if v is not None}}
+        base_shape = _shape(given, corpus.vocab, mlp_ratio, **stated)
+    else:
+        base_shape = Shape.unit()
     return RunSpec(
-        parametrization=config["parametrization"],
+        parametrization=parametrization,
         optimizer=optimizer.pop("name"),
         model=model_name,
         architecture=_make(Architecture, "model", model),
         shape=shape,
-        base=_shape(config, corpus.vocab, mlp_ratio, **{"width": shape.width, "depth": shape.depth, **base}),
+        base=base_shape,
+        base_tokens=base_horizon["tokens"],
+        base_batch_tokens=base_horizon["batch_tokens"],
+        weight_decay_policy=config["weight_decay_policy"],
         hparams=_hparams(config, optimizer),
         horizon=_make(
             Horizon,
@@ -73,11 +92,12 @@ def spec_from_config(config: Mapping[str, Any]) -> RunSpec:
 
 def _shape(config: Mapping[str, Any], vocab: int, mlp_ratio: Fraction, *, width: Any, depth: Any, **rest: Any) -> Shape:
     """The shape of `width` and `depth` in the family the configuration describes; the target's, or the base's."""
-    unknown_keys = sorted(set(rest) - {"head_dim", "heads", "kv_heads", "ffn"})
+    unknown_keys = sorted(set(rest) - set(FAMILY))
     if unknown_keys:
-        raise Refused(f"unknown key base.{unknown_keys[0]}: accepted are width, depth, head_dim, heads, kv_heads, ffn")
+        accepted = ", ".join(("width", "depth", *FAMILY, "tokens", "batch_tokens"))
+        raise Refused(f"unknown key base.{unknown_keys[0]}: accepted are {accepted}")
     width, depth = integer("width", width), integer("depth", depth)
-    family = {n: rest[n] if rest.get(n) is not None else config[n] for n in ("head_dim", "heads", "kv_heads", "ffn")}
+    family = {name: rest[name] if rest.get(name) is not None else config[name] for name in FAMILY}
     if width < 1:
         raise Refused(f"width={width}: a shape is made of positive integers")
     heads = family["heads"]
@@ -87,10 +107,12 @@ def _shape(config: Mapping[str, Any], vocab: int, mlp_ratio: Fraction, *, width:
             near = max(1, round(width / max(1, head_dim))) * max(1, head_dim)
             raise Refused(f"head_dim={head_dim} does not divide width={width}: try width={near}, or give heads")
         heads = width // head_dim
-    heads = integer("heads", heads)
+    heads, granularity = integer("heads", heads), integer("granularity", family["granularity"])
+    if granularity < 1:
+        raise Refused(f"granularity={granularity}: accepted is a positive whole number")
     ffn = family["ffn"]
     if ffn is None:
-        ffn = rounded_ffn(mlp_ratio, width)
+        ffn = rounded_ffn(mlp_ratio / granularity, width)
     return Shape(
         vocab=vocab,
         context=integer("context", config["context"]),
@@ -99,20 +121,20 @@ def _shape(config: Mapping[str, Any], vocab: int, mlp_ratio: Fraction, *, width:
         heads=heads,
         kv_heads=heads if family["kv_heads"] is None else integer("kv_heads", family["kv_heads"]),
         ffn=integer("ffn", ffn),
+        experts=integer("experts", family["experts"]) * granularity,
+        top_k=integer("top_k", family["top_k"]) * granularity,
     )
 
 
 def _hparams(config: Mapping[str, Any], optimizer: Mapping[str, Any]) -> Hparams:
     init, multipliers = _group(config, "init"), _group(config, "multipliers")
     values = {
-        **{name: None if value is None else _real(f"optimizer.{name}", value) for name, value in optimizer.items()},
+        **{name: None if value is None else _value(f"optimizer.{name}", value) for name, value in optimizer.items()},
         "lr": _real("lr", config["lr"]) * _real("lr_factor", config["lr_factor"]),
         "init_gain": _real("init.gain", init.pop("gain")),
         "embedding_std": _real("init.embedding_std", init.pop("embedding_std")),
-        **{
-            f"{site}_multiplier": _real(f"multipliers.{site}", multipliers.pop(site))
-            for site in ("embedding", "attention", "residual", "logits")
-        },
+        **{name: _real(f"multipliers.{key}", multipliers.pop(key)) for key, name in MULTIPLIERS.items()},
+        **{name: _real(name, config[name]) for name in ("z_loss", "balance_loss")},
     }
     for group, left in (("init", init), ("multipliers", multipliers)):
         if left:
@@ -196,6 +218,10 @@ def _real(name: str, value: Any) -> float:
         raise Refused(f"{name}={value!r}: accepted is a number, for example 0.01 or 1e-2") from None
 
 
+def _value(name: str, value: Any) -> float | str:
+    return str(value) if name == "optimizer.shape_factor" else _real(name, value)
+
+
 def _fraction(name: str, value: Any) -> Fraction:
     try:
         ratio = Fraction(str(value))
@@ -204,40 +230,3 @@ def _fraction(name: str, value: Any) -> Fraction:
     if ratio <= 0:
         raise Refused(f"{name}={value!r}: accepted is a positive number")
     return ratio
-
-
-def overrides_of(spec: RunSpec) -> list[str]:
-    """The Hydra overrides that make exactly this spec again (seed, study and device aside).
-
-    What `spec_from_config` does backwards: `spec_from_config(compose(overrides_of(spec))) == spec` for any spec.
-    """
-    shape, hparams, horizon = spec.shape, spec.hparams, spec.horizon
-    architecture = {f"model.{name}": value for name, value in as_plain(spec.architecture).items()}
-    tuned = ("weight_decay", "clip_norm") + (("momentum",) if spec.optimizer == "sgd" else ("beta1", "beta2", "eps"))
-    base = {name: getattr(spec.base, name) for name in ("width", "depth", "heads", "kv_heads", "ffn")}
-    values = {
-        "parametrization": spec.parametrization,
-        **{name: getattr(shape, name) for name in ("width", "depth", "heads", "kv_heads", "ffn", "context")},
-        **{f"base.{name}": value for name, value in base.items()},
-        "lr": hparams.lr,
-        **{name: getattr(horizon, name) for name in ("tokens", "batch_tokens", "schedule", "warmup_fraction",
-                                                     "decay_fraction", "final_lr_ratio")},
-        **architecture,
-        **{f"optimizer.{name}": getattr(hparams, name) for name in tuned},
-        "init.gain": hparams.init_gain,
-        "init.embedding_std": hparams.embedding_std,
-        **{f"multipliers.{site}": getattr(hparams, f"{site}_multiplier")
-           for site in ("embedding", "attention", "residual", "logits")},
-        "validation_tokens": spec.data.validation_tokens,
-        **{f"data.{name}": value for name, value in spec.data.options},
-    }  # fmt: skip
-    groups = [f"model={spec.model}", f"optimizer={spec.optimizer}", f"data={spec.data.name}"]
-    return [*groups, *(f"{name}={_written(value)}" for name, value in values.items())]
-
-
-def _written(value: Any) -> str:
-    if value is None:
-        return "null"
-    if isinstance(value, bool):
-        return str(value).lower()
-    return json.dumps(value, ensure_ascii=False) if isinstance(value, str) and not value.isidentifier() else str(value)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from scalelab.errors import Refused, unknown
+from scalelab.optimizers.factors import SHAPE_FACTORS
 
 SCHEDULES = ("cosine", "linear", "wsd", "constant")
 
@@ -41,6 +42,13 @@ class Hparams:
     attention_multiplier: float = 1.0
     residual_multiplier: float = 1.0
     logits_multiplier: float = 1.0
+    activation_multiplier: float = 1.0
+    residual_attention_ratio: float = 1.0
+    shape_factor: str = "none"
+    damping: float = 1e-8
+    handed_lr_factor: float = 1.0
+    z_loss: float = 0.0
+    balance_loss: float = 0.01
 
     def __post_init__(self) -> None:
         _finite("lr", self.lr, low=0, above=True)
@@ -53,8 +61,15 @@ class Hparams:
             _finite("clip_norm", self.clip_norm, low=0, above=True)
         for name in ("init_gain", "embedding_std"):
             _finite(name, getattr(self, name), low=0)
-        for name in ("embedding_multiplier", "attention_multiplier", "residual_multiplier", "logits_multiplier"):
+        for name in (
+            "embedding_multiplier", "attention_multiplier", "residual_multiplier", "logits_multiplier",
+            "activation_multiplier", "residual_attention_ratio", "damping", "handed_lr_factor",
+        ):  # fmt: skip
             _finite(name, getattr(self, name), low=0, above=True)
+        for name in ("z_loss", "balance_loss"):
+            _finite(name, getattr(self, name), low=0)
+        if self.shape_factor not in SHAPE_FACTORS:
+            raise unknown("shape_factor", self.shape_factor, SHAPE_FACTORS)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,15 +124,19 @@ class Horizon:
     def warmup_steps(self) -> int:
         return round(self.warmup_fraction * self.steps)
 
+    @property
+    def decay_start(self) -> int:
+        """The first step of the fall of the learning rate."""
+        if self.schedule == "wsd":
+            return self.steps - round(self.decay_fraction * self.steps)
+        return self.warmup_steps
+
     def lr_factor(self, step: int) -> float:
         """The factor on the peak learning rate at `step` (0 … steps−1); the last step's is one step above the end."""
         if step < self.warmup_steps:
             return (step + 1) / self.warmup_steps
-        start = self.warmup_steps
-        if self.schedule == "wsd":
-            start = self.steps - round(self.decay_fraction * self.steps)
-        if self.schedule == "constant" or step < start:
+        if self.schedule == "constant" or step < self.decay_start:
             return 1.0
-        progress = (step - start) / (self.steps - start)
+        progress = (step - self.decay_start) / (self.steps - self.decay_start)
         fall = 0.5 * (1 + math.cos(math.pi * progress)) if self.schedule == "cosine" else 1 - progress
         return self.final_lr_ratio + (1 - self.final_lr_ratio) * fall

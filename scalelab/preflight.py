@@ -8,7 +8,7 @@ from typing import Any
 
 from scalelab.config import integer
 from scalelab.errors import Refused
-from scalelab.shape import count_params
+from scalelab.models import count_params
 from scalelab.spec import RunSpec
 from scalelab.trackers import tracker
 
@@ -52,7 +52,7 @@ def check_place(config: Mapping[str, Any]) -> None:
 
 def check_memory(spec: RunSpec) -> None:
     """Refuse a run whose weights, gradients and optimizer state alone exceed this machine's memory."""
-    needed = BYTES_A_PARAMETER * count_params(spec.shape, spec.architecture).total
+    needed = BYTES_A_PARAMETER * count_params(spec).total
     there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     if needed > there:
         raise Refused(

@@ -6,7 +6,7 @@ The size of a tensor is its mean absolute entry; a slope is d log2(size) / d log
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -19,9 +19,9 @@ from torch import Tensor, nn
 from scalelab import data as corpora
 from scalelab.data.corpus import train_batch
 from scalelab.errors import Refused
-from scalelab.models import build
-from scalelab.models.transformer_net import Attention, Block, Linear, Transformer
-from scalelab.optim import optimizer
+from scalelab.networks import Proxy, build
+from scalelab.networks.layers import LOGITS, STREAM
+from scalelab.optim import optimizers
 from scalelab.spec import RunSpec
 
 # Measured on transformers of width 64 to 512: muP's slopes lie within ±0.15 after the first steps, SP's reach +0.5 to
@@ -31,8 +31,7 @@ TOLERANCE = 0.25
 PROBE_SEQUENCES = 8
 # What a branch puts out before it is scaled may shrink with depth (it does in depth-muP, by design); what arrives in
 # the residual stream and the logits may not (the depth check of CompleteP, arXiv:2505.01618).
-STREAM = "residual stream"
-JUDGED_IN_DEPTH = (STREAM, "logits")
+JUDGED_IN_DEPTH = (STREAM, LOGITS)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,16 +166,16 @@ def _record(spec: RunSpec, steps: int) -> tuple[list[dict[str, float]], list[dic
     torch.set_num_threads(1)
     corpus = corpora.load(spec.data.name, **dict(spec.data.options))
     network = build(spec)
-    assert isinstance(network, Transformer)
-    optim = optimizer(network, spec)
+    optims = optimizers(network, spec)
     fixed = _tokens(spec, corpus, step=0, sequences=PROBE_SEQUENCES)
     start = _activations(network, fixed)
     activation, update = [], []
     for step in range(1, steps + 1):
         loss = network.loss(_tokens(spec, corpus, step=step, sequences=spec.sequences))
-        optim.zero_grad()
+        network.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
-        optim.step()
+        for optim in optims:
+            optim.step()
         now = _activations(network, fixed)
         activation.append({name: x.abs().mean().item() for name, x in now.items()})
         update.append({name: (x - start[name]).abs().mean().item() for name, x in now.items()})
@@ -189,36 +188,22 @@ def _tokens(spec: RunSpec, corpus: corpora.Corpus, *, step: int, sequences: int)
 
 
 @torch.no_grad()
-def _activations(network: Transformer, tokens: Tensor) -> dict[str, Tensor]:
+def _activations(network: Proxy, tokens: Tensor) -> dict[str, Tensor]:
     """Outputs by module; those of the same module in all blocks are stacked, so that networks of any depth compare.
 
     Of the residual stream only the last block's: a mean over blocks of what builds up along them falls with depth.
     """
     seen: dict[str, list[Tensor]] = {}
 
-    def keep(name: str) -> "object":
-        return lambda module, inputs, output: seen.setdefault(name, []).append(output.detach())
+    def keep(name: str) -> Callable[..., None]:
+        def hook(module: nn.Module, inputs: object, output: Tensor) -> None:
+            seen.setdefault(name, []).append(output.detach())
 
-    hooks = []
-    for name, module in network.named_modules():
-        label = _label(name, module)
-        if label:
-            hooks.append(module.register_forward_hook(keep(label)))
+        return hook
+
+    modules = [(label, module) for label, found in network.observed().items() for module in found]
+    hooks = [module.register_forward_hook(keep(label)) for label, module in modules]
     network(tokens[:, :-1])
     for hook in hooks:
         hook.remove()
     return {label: torch.stack(outputs[-1:] if label == STREAM else outputs) for label, outputs in seen.items()}
-
-
-def _label(name: str, module: nn.Module) -> str | None:
-    if name == "embedding":
-        return "embedding"
-    if name == "readout":
-        return "logits"
-    if isinstance(module, Block):
-        return STREAM
-    if isinstance(module, Attention) or name.endswith(".mlp"):
-        return "attention out" if isinstance(module, Attention) else "mlp out"
-    if isinstance(module, Linear) and name.rsplit(".", 1)[-1] in ("query", "key", "value", "up"):
-        return name.rsplit(".", 1)[-1]
-    return None

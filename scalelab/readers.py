@@ -13,7 +13,7 @@ import pandas as pd
 
 from scalelab.errors import Refused, unknown
 from scalelab.laws.cells import COLUMNS
-from scalelab.shape import count_params
+from scalelab.models import count_params
 from scalelab.spec import RunSpec, as_plain
 from scalelab.trials import RunFolder, Trial, run_folders
 
@@ -98,7 +98,7 @@ def _row(folder: RunFolder, trial: Trial) -> dict[str, Any]:
         "data": spec.data.name,
         "width": spec.shape.width,
         "depth": spec.shape.depth,
-        "params_non_embedding": count_params(spec.shape, spec.architecture).non_embedding,
+        "params_non_embedding": count_params(spec).non_embedding,
         "tokens": spec.horizon.tokens,
         "batch_tokens": spec.horizon.batch_tokens,
         "lr": spec.hparams.lr,

@@ -11,14 +11,14 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from scalelab.config import overrides_of
 from scalelab.errors import Refused, unknown
 from scalelab.evidence import evidence, warnings
 from scalelab.laws import Fit, GroupLaws, Laws, Optimum
+from scalelab.models import count_params
+from scalelab.overrides import overrides_of
 from scalelab.parametrizations import table
 from scalelab.recipe import GroupRecipe, LrChoice, Recipe, patterns
 from scalelab.resolve import groups, multipliers, settings
-from scalelab.shape import count_params
 from scalelab.spec import RunSpec, as_plain, from_plain
 from scalelab.target import target_spec
 
@@ -41,7 +41,7 @@ def recommend(laws: Laws, target: Mapping[str, int], *, parametrization: str | N
     proxy = _largest(laws, group)
     spec = target_spec(proxy, target)
     _refuse_smaller(group, spec, proxy)
-    params = count_params(spec.shape, spec.architecture)
+    params = count_params(spec)
     inputs = {
         "width": float(spec.shape.width),
         "depth": float(spec.shape.depth),
@@ -116,7 +116,7 @@ def _largest(laws: Laws, group: GroupLaws) -> RunSpec:
 
 
 def _refuse_smaller(group: GroupLaws, spec: RunSpec, proxy: RunSpec) -> None:
-    size, largest = (count_params(s.shape, s.architecture).non_embedding for s in (spec, proxy))
+    size, largest = (count_params(s).non_embedding for s in (spec, proxy))
     if size < largest:
         raise Refused(
             f"the target has {size:,} non-embedding parameters, fewer than the largest proxy's {largest:,}"

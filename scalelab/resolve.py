@@ -8,25 +8,29 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from scalelab.models import inventory
-from scalelab.models.tensors import Tensor
+from scalelab.errors import Refused
+from scalelab.models import Tensor, inventory
+from scalelab.optimizers import Optimizer, optimizer_kind
+from scalelab.optimizers.factors import SHAPE_FACTORS
 from scalelab.parametrizations import table
-from scalelab.parametrizations.table import Role, Site
-from scalelab.scale import Ratios
-from scalelab.spec import RunSpec, tensor_ratios
-
-UNDECAYED = (Role.GAIN, Role.BIAS)  # weight decay is for matrices: TP-V and GPT-2 practice
+from scalelab.parametrizations.decay import with_policy
+from scalelab.parametrizations.sp import FAN_IN_INIT
+from scalelab.parametrizations.table import UNDECAYED, Family, Role, Rule, Site
+from scalelab.scale import Power, Ratios
+from scalelab.spec import RunSpec
 
 
 @dataclass(frozen=True, kw_only=True)
 class Setting:
     """The resolved values of one tensor.
 
-    `init_std` 0 means zeros for matrices and biases; gains start at 1. `lr` is the peak learning rate, `weight_decay`
-    torch's λ (a step decays by lr·λ), `eps` Adam's term after the square root (None under SGD).
+    `family` is that of the optimizer that trains it. `init_std` 0 means zeros for matrices and biases; gains start at
+    1. `lr` is the peak learning rate, `weight_decay` torch's λ (a step decays by lr·λ), `eps` the family's eps or
+    damping (None where its optimizer has none).
     """
 
     tensor: Tensor
+    family: Family
     init_std: float
     multiplier: float
     lr: float
@@ -44,33 +48,75 @@ class Multipliers:
 
 def multipliers(spec: RunSpec) -> Multipliers:
     """The site multipliers of a spec; attention is 1/√head_dim of the base, moved by the table to the target."""
-    sites, ratios = table(spec.parametrization).sites, spec.site_ratios
+    sites, ratios = table(spec.parametrization).sites, spec.scales
+    attention = sites[Site.ATTENTION](ratios) / math.sqrt(spec.base.head_dim)
+    if spec.architecture.attention_scale == "sqrt":
+        attention = 1 / math.sqrt(spec.shape.head_dim)
     return Multipliers(
-        attention=spec.hparams.attention_multiplier / math.sqrt(spec.base.head_dim) * sites[Site.ATTENTION](ratios),
+        attention=spec.hparams.attention_multiplier * attention,
         residual=spec.hparams.residual_multiplier * sites[Site.RESIDUAL](ratios),
     )
 
 
-def settings(spec: RunSpec) -> tuple[Setting, ...]:
-    """The resolved values of every tensor, in forward order; `Refused` where the table has no rule for a role."""
-    return tuple(_setting(spec, tensor) for tensor in inventory(spec))
+def betas(spec: RunSpec) -> tuple[float, float]:
+    """β1 and β2 of the run; `Refused` where the table's factor on 1−β leaves nothing of one."""
+    factor = table(spec.parametrization).one_minus_beta(spec.scales)
+    found = []
+    for name in ("beta1", "beta2"):
+        value = getattr(spec.hparams, name)
+        moved = value if factor == 1.0 else 1 - (1 - value) * factor
+        if moved < 0:
+            raise Refused(
+                f"{name}={value:g} becomes {moved:.3g}: {spec.parametrization!r} multiplies 1−β by {factor:g} from"
+                " base.batch_tokens to batch_tokens; use a smaller batch, or a base nearer to it"
+            )
+        found.append(moved)
+    return found[0], found[1]
 
 
-def _setting(spec: RunSpec, tensor: Tensor) -> Setting:
-    hparams = spec.hparams
-    rule = table(spec.parametrization).rule(tensor.role, spec.family)
-    ratios: Ratios = tensor_ratios(spec, fan_in=tensor.fan_in, fan_out=tensor.fan_out, in_block=tensor.in_block)
-    tunable = 1.0
-    if tensor.role in (Role.READOUT, Role.TIED):
-        tunable = hparams.logits_multiplier
+def settings(spec: RunSpec, *, optimizer: str | None = None) -> tuple[Setting, ...]:
+    """The resolved values of every tensor, in forward order; `Refused` where the table has no rule for a role.
+
+    `optimizer` is the spec's, unless the run's second one is asked for (`Optimizer.then`).
+    """
+    kind, scales = optimizer_kind(optimizer or spec.optimizer), spec.scales
+    if optimizer is None and kind.then is not None:
+        settings(spec, optimizer=kind.then)  # refused before anything is trained, not when it takes over
+    return tuple(_setting(spec, kind, tensor, tensor.ratios(scales)) for tensor in inventory(spec))
+
+
+def _setting(spec: RunSpec, kind: Optimizer, tensor: Tensor, ratios: Ratios) -> Setting:
+    hparams, family = spec.hparams, kind.family_of(tensor.role)
+    rule = table(spec.parametrization).rule(tensor.role, family)
+    decayed = with_policy(rule, tensor.role, spec.weight_decay_policy)
+    tunable = hparams.logits_multiplier if tensor.role in (Role.READOUT, Role.TIED) else 1.0
     return Setting(
         tensor=tensor,
-        init_std=_base_std(spec, tensor) * rule.init(ratios),
+        family=family,
+        init_std=_base_std(spec, tensor) * _init(spec, tensor, rule)(ratios),
         multiplier=tunable * rule.multiplier(ratios),
-        lr=hparams.lr * rule.lr(ratios),
-        weight_decay=0.0 if tensor.role in UNDECAYED else hparams.weight_decay * rule.weight_decay(ratios),
-        eps=None if rule.eps is None else hparams.eps * rule.eps(ratios),
+        lr=_base_lr(spec, kind, tensor, family) * rule.lr(ratios),
+        weight_decay=0.0 if decayed is None else hparams.weight_decay * decayed.weight_decay(ratios),
+        eps=None if rule.eps is None or not kind.eps else _base_eps(spec, family) * rule.eps(ratios),
     )
+
+
+def _base_lr(spec: RunSpec, kind: Optimizer, tensor: Tensor, family: Family) -> float:
+    if kind.hands_over and family is Family.ADAM:
+        return spec.hparams.lr * spec.hparams.handed_lr_factor
+    if family is not Family.MUON or tensor.fan_in is None:
+        return spec.hparams.lr
+    return spec.hparams.lr * SHAPE_FACTORS[spec.hparams.shape_factor](tensor.fan_out.base, tensor.fan_in.base)
+
+
+def _base_eps(spec: RunSpec, family: Family) -> float:
+    return spec.hparams.eps if family is Family.ADAM else spec.hparams.damping
+
+
+def _init(spec: RunSpec, tensor: Tensor, rule: Rule) -> Power:
+    if tensor.role is Role.READOUT and spec.architecture.readout_init == "fan_in":
+        return FAN_IN_INIT
+    return rule.init
 
 
 def _base_std(spec: RunSpec, tensor: Tensor) -> float:
@@ -80,7 +126,8 @@ def _base_std(spec: RunSpec, tensor: Tensor) -> float:
         return spec.hparams.embedding_std
     # A tied table reads out over the width, which is the fan_out of its lookup.
     fan_in = tensor.fan_out if tensor.role is Role.TIED else tensor.fan_in
-    std = spec.hparams.init_gain / math.sqrt(getattr(spec.base, str(fan_in)))
+    assert fan_in is not None
+    std = spec.hparams.init_gain / math.sqrt(fan_in.base)
     if tensor.writes_residual and spec.architecture.residual_init == "depth-scaled":
         std /= math.sqrt(2 * spec.shape.depth)  # GPT-2 §2.3
     return std
@@ -91,6 +138,7 @@ class Group:
     """Tensors that share every value: one optimizer parameter group, one line of a recipe."""
 
     role: Role
+    family: Family
     in_block: bool
     names: tuple[str, ...]
     init_std: float
@@ -102,18 +150,18 @@ class Group:
 
 def groups(resolved: Iterable[Setting]) -> tuple[Group, ...]:
     """The partition of tensors by their values, in forward order; every tensor is in exactly one group."""
-    shared: dict[tuple[Role, bool, float, float, float, float, float | None], list[str]] = {}
+    shared: dict[tuple[Role, Family, bool, float, float, float, float, float | None], list[str]] = {}
     for setting in resolved:
         tensor = setting.tensor
         values = (setting.init_std, setting.multiplier, setting.lr, setting.weight_decay, setting.eps)
-        shared.setdefault((tensor.role, tensor.in_block, *values), []).append(tensor.name)
+        shared.setdefault((tensor.role, setting.family, tensor.in_block, *values), []).append(tensor.name)
     return tuple(
         Group(
-            role=role, in_block=in_block, names=tuple(names), init_std=init_std, multiplier=multiplier, lr=lr,
-            weight_decay=weight_decay, eps=eps,
+            role=role, family=family, in_block=in_block, names=tuple(names), init_std=init_std, multiplier=multiplier,
+            lr=lr, weight_decay=weight_decay, eps=eps,
         )
-        for (role, in_block, init_std, multiplier, lr, weight_decay, eps), names in shared.items()
+        for (role, family, in_block, init_std, multiplier, lr, weight_decay, eps), names in shared.items()
     )  # fmt: skip
 
 
-__all__ = ["Group", "Multipliers", "Setting", "groups", "multipliers", "settings"]
+__all__ = ["Group", "Multipliers", "Setting", "betas", "groups", "multipliers", "settings"]

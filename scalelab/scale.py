@@ -3,10 +3,12 @@
 A transfer rule such as "the hidden learning rate goes like 1/width and 1/sqrt(depth)" is a `Power`; the sizes it is
 evaluated on are `Ratios` of a target to the base shape it is stated against. Both are exact: ratios of integers are
 `Fraction`s, exponents are `Fraction`s, so two rules compare with `==`, print the way a paper prints them, and a rule
-evaluated at the base is exactly 1.0.
+evaluated at the base is exactly 1.0. The few rules of the field that are no monomials (Muon's shape factors) are a
+`Factor`: a function with a name. A `Cell` is either.
 """
 
-from dataclasses import dataclass, fields
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields, replace
 from fractions import Fraction
 
 Exact = int | Fraction
@@ -17,7 +19,9 @@ class Ratios:
     """Target/base ratios that a rule may depend on; dimensionless, positive, exact.
 
     `fan_in` and `fan_out` belong to one tensor (a dimension that does not grow has ratio 1), `depth` is 1 for a tensor
-    outside the residual blocks, `batch` and `tokens` compare tokens a step and tokens in all.
+    outside the residual blocks, `batch` and `tokens` compare tokens a step and tokens in all, `experts` the number of
+    experts, `params` the non-embedding parameters. `base_fan_in` and `base_fan_out` are the tensor's sizes at the base,
+    for a `Factor` that needs to know sizes and not only ratios.
 
     Raises:
         ValueError: where a ratio is not positive.
@@ -32,6 +36,10 @@ class Ratios:
     depth: Fraction = Fraction(1)
     batch: Fraction = Fraction(1)
     tokens: Fraction = Fraction(1)
+    experts: Fraction = Fraction(1)
+    params: Fraction = Fraction(1)
+    base_fan_in: int = field(default=1, metadata={"ratio": False})
+    base_fan_out: int = field(default=1, metadata={"ratio": False})
 
     def __post_init__(self) -> None:
         for name in RATIO_NAMES:
@@ -39,7 +47,7 @@ class Ratios:
                 raise ValueError(f"ratio {name}={getattr(self, name)} must be positive")
 
 
-RATIO_NAMES: tuple[str, ...] = tuple(field.name for field in fields(Ratios))
+RATIO_NAMES: tuple[str, ...] = tuple(each.name for each in fields(Ratios) if each.metadata.get("ratio", True))
 SYMBOLS: dict[str, str] = {
     "fan_in": "m_in",
     "fan_out": "m_out",
@@ -47,6 +55,8 @@ SYMBOLS: dict[str, str] = {
     "depth": "m_L",
     "batch": "m_B",
     "tokens": "m_D",
+    "experts": "m_E",
+    "params": "m_N",
 }
 
 
@@ -142,3 +152,44 @@ def _factor(name: str, exponent: Fraction) -> str:
 
 
 ONE = Power()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Factor:
+    """A rule that is no monomial: a named function of `Ratios`, exactly 1.0 at the base, times a `Power`.
+
+    Two are equal when their names, powers and exponents are. `function` must be importable by name (no lambda), so that
+    a table can be sent to another process.
+
+    >>> cell = Factor(name="max(1, m_in)", function=_at_least_one) * Power(fan_out=1)
+    >>> print(cell, "at m=2:", cell(Ratios(fan_in=Fraction(2), fan_out=Fraction(2))))
+    max(1, m_in) · m_out at m=2: 4.0
+    """
+
+    name: str
+    function: Callable[[Ratios], float] = field(compare=False)
+    exponent_of_function: int = 1
+    power: Power = ONE
+
+    def __call__(self, ratios: Ratios) -> float:
+        return float(self.function(ratios) ** self.exponent_of_function * self.power(ratios))
+
+    def __mul__(self, other: Power) -> "Factor":
+        return replace(self, power=self.power * other)
+
+    def __truediv__(self, other: Power) -> "Factor":
+        return replace(self, power=self.power / other)
+
+    def __pow__(self, exponent: int) -> "Factor":
+        return replace(self, exponent_of_function=self.exponent_of_function * exponent, power=self.power**exponent)
+
+    def __str__(self) -> str:
+        named = self.name if self.exponent_of_function == 1 else f"({self.name})^{self.exponent_of_function}"
+        return named if self.power == ONE else f"{named} · {self.power}"
+
+
+Cell = Power | Factor
+
+
+def _at_least_one(ratios: Ratios) -> float:
+    return max(1.0, float(ratios.fan_in))

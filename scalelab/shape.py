@@ -1,8 +1,4 @@
-"""The size of a transformer: integers, and the parameter and FLOP counts that follow, each with its convention named.
-
-The literature's laws differ because "N" and "C" do (with or without embeddings, 6N or with attention; see Porian et
-al., arXiv:2406.19146). So a count never goes by a bare name here: ask for the one you mean.
-"""
+"""What a proxy is made of: the kinds of its parts (`Architecture`) and its sizes (`Shape`). Counts: `models.counts`."""
 
 from dataclasses import asdict, dataclass, fields
 from fractions import Fraction
@@ -10,34 +6,44 @@ from typing import Literal
 
 from scalelab.errors import Refused, unknown
 
-MLP_KINDS = ("swiglu", "gelu", "relu")
-RESIDUAL_INITS = ("plain", "depth-scaled")
-Mlp = Literal["swiglu", "gelu", "relu"]
+CHOICES: dict[str, tuple[str, ...]] = {
+    "mlp": ("swiglu", "gelu", "relu", "squared_relu"),
+    "norm_gains": ("vector", "scalar", "none"),
+    "positions": ("rotary", "learned"),
+    "attention_scale": ("table", "sqrt"),
+    "readout_init": ("table", "fan_in"),
+    "residual_init": ("plain", "depth-scaled"),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Architecture:
     """What does not change along a family of shapes: the kind of each part, no sizes.
 
+    `norm_gains` are "vector" (one a channel), "scalar" (one a norm) or "none". `attention_scale` "table" leaves the
+    softmax scale to the parametrization, "sqrt" holds SP's 1/√d_head under any table; `readout_init` "fan_in" holds
+    SP's readout init likewise: two of the variations of "A large-scale exploration of µ-transfer" (arXiv:2404.05728).
     `zero_init_readout` and `zero_init_query` start those matrices at zero (TP-V App. D.2 recommends both);
     `residual_init` is "plain" or "depth-scaled", GPT-2's 1/sqrt(2·depth) on the matrices that write to the residual
-    stream.
+    stream. A model that has no such part ignores none of these silently: it refuses what it cannot build.
     """
 
-    mlp: Mlp = "swiglu"
+    mlp: Literal["swiglu", "gelu", "relu", "squared_relu"] = "swiglu"
     tied_head: bool = False
     qk_norm: bool = False
     biases: bool = False
-    norm_gains: bool = True
+    norm_gains: Literal["vector", "scalar", "none"] = "vector"
+    positions: Literal["rotary", "learned"] = "rotary"
+    attention_scale: Literal["table", "sqrt"] = "table"
+    readout_init: Literal["table", "fan_in"] = "table"
     zero_init_readout: bool = False
     zero_init_query: bool = False
     residual_init: Literal["plain", "depth-scaled"] = "plain"
 
     def __post_init__(self) -> None:
-        if self.mlp not in MLP_KINDS:
-            raise unknown("mlp", self.mlp, MLP_KINDS)
-        if self.residual_init not in RESIDUAL_INITS:
-            raise unknown("residual_init", self.residual_init, RESIDUAL_INITS)
+        for name, accepted in CHOICES.items():
+            if getattr(self, name) not in accepted:
+                raise unknown(name, getattr(self, name), accepted)
         for name in (field.name for field in fields(self) if field.type is bool):
             if not isinstance(getattr(self, name), bool):
                 raise Refused(f"{name}={getattr(self, name)!r}: accepted are true, false")
@@ -45,10 +51,11 @@ class Architecture:
 
 @dataclass(frozen=True, kw_only=True)
 class Shape:
-    """The integers of a decoder-only transformer.
+    """The integers of a proxy.
 
-    `width` is the residual stream, `ffn` the hidden size of the MLP, `kv_heads` the key/value heads of grouped-query
-    attention, `context` the tokens a sequence.
+    `width` is the residual stream (channels of a convolutional network), `ffn` the hidden size of the MLP (of one
+    expert), `kv_heads` the key/value heads of grouped-query attention, `context` the tokens a sequence (pixels an
+    image), `experts` the experts of a block, of which each token meets `top_k`.
 
     Raises:
         Refused: where a size is not a positive integer or the heads do not fit the width.
@@ -64,6 +71,8 @@ class Shape:
     heads: int
     kv_heads: int
     ffn: int
+    experts: int = 1
+    top_k: int = 1
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -74,8 +83,8 @@ class Shape:
             raise Refused(f"heads={self.heads} do not divide width={self.width}: try heads={_near_divisor(self)}")
         if self.heads % self.kv_heads:
             raise Refused(f"kv_heads={self.kv_heads} do not divide heads={self.heads}: use a divisor of heads")
-        if self.head_dim % 2:
-            raise Refused(f"head_dim={self.head_dim} is odd: rotary embeddings rotate pairs, choose an even head_dim")
+        if self.top_k > self.experts:
+            raise Refused(f"top_k={self.top_k} of experts={self.experts}: a token meets some of the experts, or all")
 
     @property
     def head_dim(self) -> int:
@@ -89,6 +98,11 @@ class Shape:
         """Target/base ratio of one named dimension ("width", "ffn", "head_dim", …), exact."""
         return Fraction(getattr(self, dimension), getattr(base, dimension))
 
+    @classmethod
+    def unit(cls) -> "Shape":
+        """The shape of ones: the base of a parametrization that has none (u-muP), where ratios are the sizes."""
+        return cls(vocab=1, context=1, width=1, depth=1, heads=1, kv_heads=1, ffn=1)
+
     def as_dict(self) -> dict[str, int]:
         return asdict(self)
 
@@ -96,74 +110,3 @@ class Shape:
 def _near_divisor(shape: Shape) -> int:
     divisors = [n for n in range(1, shape.width + 1) if shape.width % n == 0]
     return min(divisors, key=lambda n: abs(n - shape.heads))
-
-
-@dataclass(frozen=True, kw_only=True)
-class ParamCount:
-    """Parameters by convention.
-
-    `embedding` and `readout` are [vocab, width] tables (readout is 0 when tied); `matrices` are the weights of the
-    blocks; `vectors` gains and biases, wherever they sit. `non_embedding` leaves out both tables (Kaplan et al.,
-    arXiv:2001.08361 §2.1); `total` counts every stored number (Hoffmann et al., arXiv:2203.15556).
-    """
-
-    embedding: int
-    readout: int
-    matrices: int
-    vectors: int
-
-    @property
-    def non_embedding(self) -> int:
-        return self.matrices + self.vectors
-
-    @property
-    def total(self) -> int:
-        return self.embedding + self.readout + self.matrices + self.vectors
-
-
-def count_params(shape: Shape, architecture: Architecture) -> ParamCount:
-    """Stored parameters of a transformer of that shape.
-
-    >>> shape = Shape(vocab=256, context=128, width=64, depth=2, heads=2, kv_heads=2, ffn=256)
-    >>> counted = count_params(shape, Architecture(mlp="gelu"))
-    >>> counted.matrices == 12 * shape.depth * shape.width**2, counted.total - counted.non_embedding
-    (True, 32768)
-    """
-    d, f, kv = shape.width, shape.ffn, shape.kv_width
-    mlp_matrices = 3 if architecture.mlp == "swiglu" else 2
-    block_matrices = 2 * d * d + 2 * d * kv + mlp_matrices * d * f
-    vectors = 0
-    if architecture.norm_gains:
-        vectors += (2 * shape.depth + 1) * d + (2 * shape.depth * shape.head_dim if architecture.qk_norm else 0)
-    if architecture.biases:
-        vectors += shape.depth * (2 * d + 2 * kv + (mlp_matrices - 1) * f + d)
-    table = shape.vocab * d
-    return ParamCount(
-        embedding=table,
-        readout=0 if architecture.tied_head else table,
-        matrices=shape.depth * block_matrices,
-        vectors=vectors,
-    )
-
-
-@dataclass(frozen=True, kw_only=True)
-class FlopCount:
-    """Training FLOPs a token (forward and backward, a multiply-add is 2), by convention.
-
-    `six_n_non_embedding`: 6 × non-embedding parameters (Kaplan). `six_n`: 6 × (blocks + readout), the matrices a token
-    is multiplied with. `six_n_attention`: that plus 6·depth·context·width for causal attention scores and values, half
-    of the full square; this is what scalelab calls a run's cost.
-    """
-
-    six_n_non_embedding: int
-    six_n: int
-    six_n_attention: int
-
-
-def count_flops_per_token(shape: Shape, architecture: Architecture) -> FlopCount:
-    """Training FLOPs for one token of a sequence of `shape.context` tokens."""
-    params = count_params(shape, architecture)
-    readout = shape.vocab * shape.width  # a tied table is stored once but still multiplied with
-    attention = 6 * shape.depth * shape.context * shape.width
-    six_n = 6 * (params.matrices + params.vectors + readout)
-    return FlopCount(six_n_non_embedding=6 * params.non_embedding, six_n=six_n, six_n_attention=six_n + attention)

@@ -7,20 +7,21 @@ identity. Two specs with the same fingerprint are the same run, and a finished r
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from enum import Enum
 from fractions import Fraction
 from typing import Any
 
 from scalelab.errors import Refused, unknown
 from scalelab.hparams import Horizon, Hparams
-from scalelab.parametrizations import Family, table
+from scalelab.models import count_flops_per_token, count_params
+from scalelab.optimizers import Optimizer, optimizer_kind
+from scalelab.parametrizations import POLICIES, table
 from scalelab.parametrizations.table import Site
 from scalelab.scale import ONE, Ratios
-from scalelab.shape import Architecture, Shape, count_flops_per_token
+from scalelab.shape import Architecture, Shape
 
-SPEC_VERSION = 1
-FAMILIES: dict[str, Family] = {"adamw": Family.ADAM, "sgd": Family.SGD}
+SPEC_VERSION = 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +40,9 @@ class DataSpec:
 class RunSpec:
     """One training run, complete. See `fingerprint` for its identity.
 
-    `base` is the shape at which `hparams` are stated: at shape == base every parametrization trains the same network.
+    `base` is the shape at which `hparams` are stated: at shape == base every parametrization trains the same network
+    (for a unit-scaled one the base is the shape of ones). `base_tokens` and `base_batch_tokens` are the horizon at
+    which they are stated, None where that is the run's own. `weight_decay_policy` is one of `POLICIES`.
 
     Raises:
         Refused: on an unknown parametrization or optimizer, a batch that is not whole sequences, dimensions that may
@@ -56,11 +59,15 @@ class RunSpec:
     horizon: Horizon
     data: DataSpec
     seed: int
+    base_tokens: int | None = None
+    base_batch_tokens: int | None = None
+    weight_decay_policy: str = "table"
     dtype: str = "float32"
 
     def __post_init__(self) -> None:
-        if self.optimizer not in FAMILIES:
-            raise unknown("optimizer", self.optimizer, FAMILIES)
+        optimizer_kind(self.optimizer)
+        if self.weight_decay_policy not in POLICIES:
+            raise unknown("weight_decay_policy", self.weight_decay_policy, POLICIES)
         if self.dtype != "float32":
             raise unknown("dtype", self.dtype, ["float32"])
         if not isinstance(self.seed, int) or isinstance(self.seed, bool) or self.seed < 0:
@@ -70,12 +77,24 @@ class RunSpec:
                 f"batch_tokens={self.horizon.batch_tokens} is not a whole number of sequences of"
                 f" context={self.shape.context}: try batch_tokens={self.shape.context * self.sequences}"
             )
-        for name in ("vocab", "context"):
-            if getattr(self.shape, name) != getattr(self.base, name):
-                raise Refused(f"{name} differs between shape and base: no parametrization here scales it")
+        for name in ("base_tokens", "base_batch_tokens"):
+            value = getattr(self, name)
+            if value is not None and (not isinstance(value, int) or value < 1):
+                raise Refused(f"{name}={value!r}: accepted is a positive whole number of tokens, or null")
         if self.shape.vocab != self.data.vocab:
             raise Refused(f"vocab={self.shape.vocab} but data {self.data.name!r} has vocab={self.data.vocab}")
         rules = table(self.parametrization)
+        if rules.unit_scaled != (self.base == Shape.unit()):
+            stated = "the shape of ones" if rules.unit_scaled else "a shape of the model's family"
+            raise Refused(f"the base of {self.parametrization!r} is {stated}: leave base to the configuration")
+        for name in () if rules.unit_scaled else ("vocab", "context"):
+            if getattr(self.shape, name) != getattr(self.base, name):
+                raise Refused(f"{name} differs between shape and base: no parametrization here scales it")
+        if optimizer_kind(self.optimizer).then and self.horizon.schedule != "wsd":
+            raise Refused(
+                f"optimizer {self.optimizer!r} with schedule={self.horizon.schedule!r}: it changes hands where the"
+                " learning rate starts to fall, accepted is schedule=wsd"
+            )
         if self.architecture.residual_init == "depth-scaled" and rules.sites[Site.RESIDUAL] != ONE:
             raise Refused(
                 f"residual_init='depth-scaled' under {self.parametrization!r}, which scales residual branches with"
@@ -83,8 +102,8 @@ class RunSpec:
             )
 
     @property
-    def family(self) -> Family:
-        return FAMILIES[self.optimizer]
+    def kind(self) -> Optimizer:
+        return optimizer_kind(self.optimizer)
 
     @property
     def sequences(self) -> int:
@@ -94,12 +113,22 @@ class RunSpec:
     @property
     def cost_flops(self) -> int:
         """Training FLOPs by the 6N-plus-attention convention (`FlopCount.six_n_attention`); validation not counted."""
-        return self.horizon.tokens * count_flops_per_token(self.shape, self.architecture).six_n_attention
+        return self.horizon.tokens * count_flops_per_token(self).six_n_attention
 
     @property
-    def site_ratios(self) -> Ratios:
-        """What sites scale with: head dimension and depth of the target against the base."""
-        return Ratios(head_dim=self.shape.ratio(self.base, "head_dim"), depth=self.shape.ratio(self.base, "depth"))
+    def scales(self) -> Ratios:
+        """What the run as a whole scales by, target against base: head dimension, depth, batch, tokens, experts, N."""
+        at, base = self.shape, self.base
+        unit = table(self.parametrization).unit_scaled
+        small = replace(self, shape=base) if not unit and at != base else self
+        return Ratios(
+            head_dim=at.ratio(base, "head_dim"),
+            depth=at.ratio(base, "depth"),
+            batch=Fraction(self.horizon.batch_tokens, self.base_batch_tokens or self.horizon.batch_tokens),
+            tokens=Fraction(self.horizon.tokens, self.base_tokens or self.horizon.tokens),
+            experts=at.ratio(base, "experts"),
+            params=Fraction(count_params(self).non_embedding, count_params(small).non_embedding),
+        )
 
     @property
     def fingerprint(self) -> str:
@@ -145,15 +174,4 @@ def from_plain(plain: Mapping[str, Any]) -> RunSpec:
         raise Refused(f"not a run specification of this version: {error}") from None
 
 
-def tensor_ratios(spec: RunSpec, *, fan_in: str | None, fan_out: str | None, in_block: bool) -> Ratios:
-    """The ratios of a tensor whose dimensions are named after those of `Shape`; None is a dimension that is fixed."""
-    one = Fraction(1)
-    return Ratios(
-        fan_in=spec.shape.ratio(spec.base, fan_in) if fan_in else one,
-        fan_out=spec.shape.ratio(spec.base, fan_out) if fan_out else one,
-        head_dim=spec.shape.ratio(spec.base, "head_dim"),
-        depth=spec.shape.ratio(spec.base, "depth") if in_block else one,
-    )
-
-
-__all__ = ["DataSpec", "Horizon", "Hparams", "RunSpec", "as_plain", "from_plain", "tensor_ratios"]
+__all__ = ["DataSpec", "Horizon", "Hparams", "RunSpec", "as_plain", "from_plain"]

@@ -13,9 +13,8 @@ import torch
 
 from scalelab import data as corpora
 from scalelab.data.corpus import Corpus, train_batch, validation_batches
-from scalelab.models import build
-from scalelab.models.transformer_net import Transformer
-from scalelab.optim import optimizer, set_lr
+from scalelab.networks import Proxy, build
+from scalelab.optim import optimizers, set_lr
 from scalelab.spec import RunSpec
 from scalelab.trials import Outcome, Trial
 
@@ -60,8 +59,7 @@ def _train(spec: RunSpec, observers: Sequence[Observer], device: str) -> Trial:
             f"corpus {corpus.name} is {corpus.sha256[:12]}, the spec was made for {spec.data.sha256[:12]}"
         )
     network = build(spec, device)
-    assert isinstance(network, Transformer)
-    optim = optimizer(network, spec)
+    optims = optimizers(network, spec)
     started, every = time.perf_counter(), max(1, spec.horizon.steps // LOG_POINTS)
     first_loss = loss_nats = math.nan
     for step in range(spec.horizon.steps):
@@ -82,12 +80,15 @@ def _train(spec: RunSpec, observers: Sequence[Observer], device: str) -> Trial:
                 observer.record(values)
         if not math.isfinite(loss_nats):
             return _trial(spec, step, started, device, diverged=f"training loss {loss_nats} at step {step}")
-        optim.zero_grad(set_to_none=True)
+        if step == spec.horizon.decay_start and spec.kind.then:
+            optims = optimizers(network, spec, then=True)  # moments do not carry over: they mean other things
+        network.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         if spec.hparams.clip_norm is not None:
             torch.nn.utils.clip_grad_norm_(network.parameters(), spec.hparams.clip_norm)
-        set_lr(optim, factor)
-        optim.step()
+        set_lr(optims, factor)
+        for optim in optims:
+            optim.step()
     mean, error = validate(network, spec, corpus, device)
     if not mean <= first_loss + DIVERGED_ABOVE_START_NATS:
         ended = f"validation loss {mean:.3f} against {first_loss:.3f} nats at the start"
@@ -101,18 +102,12 @@ def _batch(spec: RunSpec, corpus: Corpus, step: int, device: str) -> torch.Tenso
 
 
 @torch.no_grad()
-def validate(network: Transformer, spec: RunSpec, corpus: Corpus, device: str) -> tuple[float, float]:
+def validate(network: Proxy, spec: RunSpec, corpus: Corpus, device: str) -> tuple[float, float]:
     """Mean next-token loss over the fixed validation set and its standard error over sequences, nats a token."""
     batches = validation_batches(
         corpus, tokens=spec.data.validation_tokens, sequences=VALIDATION_SEQUENCES, context=spec.shape.context
     )
-    each = []
-    for batch in batches:
-        tokens_BT = torch.from_numpy(batch).to(device)
-        logits_BTV = network(tokens_BT[:, :-1])
-        loss_BT = torch.nn.functional.cross_entropy(logits_BTV.mT, tokens_BT[:, 1:], reduction="none")
-        each.append(loss_BT.double().mean(dim=1))
-    losses = torch.cat(each)
+    losses = torch.cat([network.losses(torch.from_numpy(batch).to(device)) for batch in batches])
     error = losses.std().item() / math.sqrt(len(losses)) if len(losses) > 1 else math.nan
     return losses.mean().item(), error
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from scalelab.parametrizations import table
 from scalelab.shape import Architecture, Shape
 from scalelab.spec import DataSpec, Horizon, Hparams, RunSpec
 
@@ -31,23 +32,30 @@ def make_spec(
     base_width: int = 32,
     base_depth: int = 2,
     optimizer: str = "adamw",
+    model: str = "transformer",
     architecture: Architecture | None = None,
     hparams: dict[str, Any] | None = None,
     tokens: int = 640,
     seed: int = 0,
+    schedule: str = "linear",
     sizes: dict[str, int] | None = None,
     base_sizes: dict[str, int] | None = None,
+    **rest: Any,
 ) -> RunSpec:
     return RunSpec(
         parametrization=parametrization,
         optimizer=optimizer,
+        model=model,
         architecture=architecture or Architecture(mlp="gelu"),
         shape=make_shape(width, depth, **(sizes or {})),
-        base=make_shape(base_width, base_depth, **(base_sizes or sizes or {})),
+        base=Shape.unit()
+        if table(parametrization).unit_scaled
+        else make_shape(base_width, base_depth, **(base_sizes or sizes or {})),
         hparams=Hparams(**{"lr": 0.01, "weight_decay": 0.1, **(hparams or {})}),
-        horizon=Horizon(tokens=tokens, batch_tokens=64, schedule="linear"),
+        horizon=Horizon(tokens=tokens, batch_tokens=64, schedule=schedule),
         data=DataSpec(name="embedded", sha256=_embedded(), vocab=256, bytes_per_token=1.0, validation_tokens=256),
         seed=seed,
+        **rest,
     )
 
 

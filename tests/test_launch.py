@@ -21,8 +21,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from scalelab import train
-from scalelab.config import overrides_of
 from scalelab.errors import Refused
+from scalelab.overrides import overrides_of
 from scalelab.plan import Plan, plan
 from scalelab.shape import Architecture
 from scalelab.spec import Horizon, RunSpec

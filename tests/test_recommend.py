@@ -11,12 +11,12 @@ import yaml
 
 from scalelab.errors import Refused
 from scalelab.laws import Laws, fit
+from scalelab.models import count_params
 from scalelab.plan import plan
 from scalelab.readers import read
 from scalelab.recipe import Recipe, read_recipe, write_recipe
 from scalelab.recommend import recommend
 from scalelab.resolve import multipliers, settings
-from scalelab.shape import count_params
 from scalelab.spec import Horizon, RunSpec
 from scalelab.target import parse_target
 from tests.conftest import make_spec
@@ -114,8 +114,8 @@ def test_every_value_is_the_tables_at_the_target(name: str, optimizer: str, tmp_
     assert recipe.sites["softmax_scale"] == multipliers(spec).attention
     assert recipe.sites["residual_branch"] == multipliers(spec).residual
     assert recipe.cost_flops == spec.cost_flops
-    assert recipe.params == {"non_embedding": count_params(spec.shape, spec.architecture).non_embedding,
-                             "total": count_params(spec.shape, spec.architecture).total}  # fmt: skip
+    assert recipe.params == {"non_embedding": count_params(spec).non_embedding,
+                             "total": count_params(spec).total}  # fmt: skip
 
 
 def test_the_family_of_shapes_is_kept(tmp_path: Path) -> None:

@@ -104,7 +104,7 @@ def test_depth_scaled_init_and_a_branch_multiplier_do_not_mix() -> None:
 
 def test_unknown_names_are_refused_with_the_nearest() -> None:
     with pytest.raises(Refused, match="did you mean 'completep'"):
-        make_spec("complete_p")
+        make_spec("complettep")
     with pytest.raises(Refused, match="unknown optimizer 'adam'"):
         make_spec(optimizer="adam")
 

@@ -14,9 +14,9 @@ from torch import nn
 
 from scalelab import data, train
 from scalelab.data.corpus import train_batch
-from scalelab.models import build
-from scalelab.models.transformer_net import Transformer, rope_tables, rotate
-from scalelab.optim import optimizer, set_lr
+from scalelab.networks import build
+from scalelab.networks.transformer import Transformer, rope_tables, rotate
+from scalelab.optim import optimizers, set_lr
 from scalelab.parametrizations import TABLES, Role
 from scalelab.scale import Power
 from scalelab.shape import Architecture
@@ -187,7 +187,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "grouped queries": {"sizes": {"heads": 4, "kv_heads": 2}},
     "QK-norm": {"architecture": Architecture(qk_norm=True)},
     "biases": {"architecture": Architecture(biases=True)},
-    "no gains": {"architecture": Architecture(norm_gains=False)},
+    "no gains": {"architecture": Architecture(norm_gains="none")},
     "zero readout": {"architecture": Architecture(zero_init_readout=True)},
     "zero query": {"architecture": Architecture(zero_init_query=True)},
     "depth-scaled": {"architecture": Architecture(residual_init="depth-scaled")},
@@ -289,27 +289,27 @@ def test_away_from_the_base_the_tables_differ() -> None:
 @pytest.mark.parametrize("optimizer_name", ["adamw", "sgd"])
 def test_groups_keep_their_ratios_under_the_schedule(optimizer_name: str) -> None:
     spec = make_spec("completep", width=128, depth=8, optimizer=optimizer_name)
-    optim = optimizer(build(spec), spec)
+    (optim,) = optimizers(build(spec), spec)
     peaks = [group["peak_lr"] for group in optim.param_groups]
     assert len(set(peaks)) > 1
     for step in range(spec.horizon.steps):
         factor = spec.horizon.lr_factor(step)
-        set_lr(optim, factor)
+        set_lr([optim], factor)
         assert [group["lr"] for group in optim.param_groups] == [peak * factor for peak in peaks]
 
 
 def test_the_trainer_steps_at_the_schedules_learning_rates(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[list[float]] = []
 
-    def watched(network: nn.Module, spec: RunSpec) -> torch.optim.Optimizer:
-        optim = optimizer(network, spec)
+    def watched(network: nn.Module, spec: RunSpec) -> list[torch.optim.Optimizer]:
+        (optim,) = optimizers(network, spec)
         step = optim.step
         monkeypatch.setattr(
             optim, "step", lambda: (seen.append([group["lr"] for group in optim.param_groups]), step())[1]
         )
-        return optim
+        return [optim]
 
-    monkeypatch.setattr(train, "optimizer", watched)
+    monkeypatch.setattr(train, "optimizers", watched)
     spec = make_spec("mup", width=128)
     train.run([spec])
     assert len(seen) == spec.horizon.steps
@@ -384,7 +384,7 @@ def one_step_slope(parametrization: str) -> float:
             batch = torch.from_numpy(train_batch(data.load("embedded"), seed=seed, step=0, sequences=8, context=16))
             seen: list[torch.Tensor] = []
             network.norm.register_forward_hook(lambda module, inputs, output, seen=seen: seen.append(inputs[0]))
-            optim = optimizer(network, spec)
+            (optim,) = optimizers(network, spec)
             for group in optim.param_groups:
                 group["lr"] *= all(name.startswith("blocks.") for name in group["names"])
             network.loss(batch).backward()  # type: ignore[no-untyped-call]

@@ -1,19 +1,31 @@
 """Parametrizations: tables of transfer rules. To add one, write a file beside these and a line in `TABLES`."""
 
 from scalelab.errors import unknown
-from scalelab.parametrizations.completep import COMPLETEP, COMPLETEP_HALF
+from scalelab.parametrizations.completep import COMPLETED_P, COMPLETED_P_HALF, COMPLETEP, COMPLETEP_HALF
+from scalelab.parametrizations.decay import POLICIES
 from scalelab.parametrizations.depth_mup import DEPTH_MUP
-from scalelab.parametrizations.mup import MUP, MUP_PACKAGE
+from scalelab.parametrizations.everett import EVERETT
+from scalelab.parametrizations.muon import MUON_MATCH_RMS, MUON_ORIGINAL
+from scalelab.parametrizations.mup import MUP, MUP_PACKAGE, MUP_TABLE_3, MUP_TABLE_9
 from scalelab.parametrizations.sp import SP
 from scalelab.parametrizations.table import Family, Parametrization, Role, Rule, Site
+from scalelab.parametrizations.u_mup import U_MUP
 
 TABLES: dict[str, Parametrization] = {
     "sp": SP,
     "mup": MUP,
+    "mup_table_3": MUP_TABLE_3,
+    "mup_table_9": MUP_TABLE_9,
     "mup_package": MUP_PACKAGE,
     "depth_mup": DEPTH_MUP,
     "completep": COMPLETEP,
     "completep_half": COMPLETEP_HALF,
+    "completed_p": COMPLETED_P,
+    "completed_p_half": COMPLETED_P_HALF,
+    "u_mup": U_MUP,
+    "muon_original": MUON_ORIGINAL,
+    "muon_match_rms": MUON_MATCH_RMS,
+    **EVERETT,
 }
 
 
@@ -28,4 +40,4 @@ def table(name: str) -> Parametrization:
     return TABLES[name]
 
 
-__all__ = ["TABLES", "Family", "Parametrization", "Role", "Rule", "Site", "table"]
+__all__ = ["POLICIES", "TABLES", "Family", "Parametrization", "Role", "Rule", "Site", "table"]

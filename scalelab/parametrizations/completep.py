@@ -1,4 +1,7 @@
-"""CompleteP: muP in width, residual branches scaled by depth^-α, α ∈ {½, 1}; α = 1 is what its authors recommend."""
+"""CompleteP: muP in width, residual branches scaled by depth^-α, α ∈ {½, 1}; α = 1 is what its authors recommend.
+
+Complete(d)P corrects it (eps a class, the readout without a multiplier) and adds factors for batch and token horizon.
+"""
 
 from dataclasses import replace
 from fractions import Fraction
@@ -7,28 +10,17 @@ from scalelab.parametrizations.mup import MUP
 from scalelab.parametrizations.table import IN_BLOCKS, Family, Parametrization, Rule, Site
 from scalelab.scale import Power
 
-
-def _deepened(family: Family, rule: Rule, alpha: Fraction) -> Rule:
-    if family is Family.ADAM:
-        # Table 1: LR ×depth^(α−1) for pre-LN, hidden and bias; eps ×depth^−α; weight decay has no depth factor.
-        assert rule.eps is not None
-        return replace(rule, lr=rule.lr * Power(depth=alpha - 1), eps=rule.eps * Power(depth=-alpha))
-    # SGD is not in Table 1. A branch's output moves by lr·depth^−2α (its multiplier, and the gradient's), the sum over
-    # depth branches must not depend on depth: lr ×depth^(2α−1). Weight decay so that lr·weight_decay moves as in Adam.
-    return replace(
-        rule,
-        lr=rule.lr * Power(depth=2 * alpha - 1),
-        weight_decay=rule.weight_decay * Power(depth=-alpha),
-    )
+HALF = Fraction(1, 2)
 
 
 def _completep(name: str, alpha: Fraction) -> Parametrization:
     return Parametrization(
         name=name,
         title=f"CompleteP, α = {alpha}",
-        source="CompleteP (arXiv:2505.01618) Table 1; SGD cells derived from the same condition",
+        source="CompleteP (arXiv:2505.01618) Table 1; optimizers other than AdamW from the same condition,"
+        " second-order ones as arXiv:2512.05620",
         rules={
-            (role, family): _deepened(family, rule, alpha) if role in IN_BLOCKS else rule
+            (role, family): rule.deepened(alpha, family) if role in IN_BLOCKS else rule
             for (role, family), rule in MUP.rules.items()
         },
         transfers=("width", "depth"),
@@ -41,4 +33,33 @@ def _completep(name: str, alpha: Fraction) -> Parametrization:
 
 
 COMPLETEP = _completep("completep", Fraction(1))
-COMPLETEP_HALF = _completep("completep_half", Fraction(1, 2))
+COMPLETEP_HALF = _completep("completep_half", HALF)
+
+# Adam as a stochastic differential equation (arXiv:2205.10287) in batch B and in tokens D: steps that see B/D as much
+# of the horizon each move √(B/D) as far, remember D/B as many others, and sum gradients √(D/B) as large.
+HORIZON = Power(batch=HALF, tokens=-HALF)
+
+
+def _horizon(rule: Rule) -> Rule:
+    assert rule.eps is not None
+    return replace(rule, lr=rule.lr * HORIZON, weight_decay=rule.weight_decay * HORIZON, eps=rule.eps / HORIZON)
+
+
+def _completed(name: str, form: Parametrization) -> Parametrization:
+    return replace(
+        form.folded(),
+        name=name,
+        title=form.title.replace("CompleteP", "Complete(d)P"),
+        source="Complete(d)P (arXiv:2512.22382) Table 1",
+        rules={(role, f): _horizon(rule) for (role, f), rule in form.folded().rules.items() if f is Family.ADAM},
+        one_minus_beta=Power(batch=1, tokens=-1),
+        transfers=("width", "depth", "batch_tokens", "tokens"),
+        notes=(
+            "Table 3 form: the readout has no multiplier, so its eps does not shrink and its head cannot be tied.",
+            "The table gives the last norm's eps no factor; here it has the gain's 1/m, since its gradient falls so.",
+        ),
+    )
+
+
+COMPLETED_P = _completed("completed_p", COMPLETEP)
+COMPLETED_P_HALF = _completed("completed_p_half", COMPLETEP_HALF)

@@ -14,19 +14,20 @@ PACKAGE = ROOT / "scalelab"
 # In the direction of the data: a room may import those of the rows above it, and those of its own row.
 ORDER: tuple[tuple[str, ...], ...] = (
     ("errors", "files", "scale"),
-    ("shape", "hparams"),
+    ("shape",),
     ("parametrizations",),
+    ("models", "optimizers"),
+    ("hparams",),
     ("spec",),
-    ("models",),
     ("resolve",),
     ("data",),
     ("trials",),
     ("laws",),
     ("config", "readers", "recipe"),
-    ("target", "confirm", "trackers", "evidence"),
+    ("target", "confirm", "trackers", "evidence", "overrides"),
     ("preflight",),
     ("recommend",),
-    ("models.transformer_net",),
+    ("networks",),
     ("optim",),
     ("train", "probe"),
     ("jobs",),
@@ -45,9 +46,8 @@ EXCEPTIONS = {
 }
 
 LIGHT = (
-    "errors", "files", "scale", "shape", "hparams", "parametrizations", "spec", "models", "models.transformer",
-    "models.tensors", "resolve", "data", "trials", "readers", "laws", "recipe", "config", "target", "recommend",
-    "confirm",
+    "errors", "files", "scale", "shape", "parametrizations", "optimizers", "models", "hparams", "spec", "resolve",
+    "data", "trials", "readers", "laws", "recipe", "config", "overrides", "target", "recommend", "confirm",
 )  # fmt: skip
 HEAVY = ("torch", "hydra", "omegaconf", "optuna", "wandb", "matplotlib")
 

@@ -8,9 +8,10 @@ import pytest
 import torch
 from torch import nn
 
-from scalelab.models import build
+from scalelab.networks import build
 from scalelab.optim import parameter_groups
 from scalelab.parametrizations import TABLES, Family, Parametrization, Role
+from scalelab.resolve import settings
 from scalelab.scale import Power, Ratios
 from tests.conftest import make_spec
 
@@ -96,7 +97,7 @@ def test_transformer_groups_and_trajectory_equal_mup() -> None:
         id(p): (group["lr"], group["weight_decay"]) for group in their_optimizer.param_groups for p in group["params"]
     }
     named = dict(theirs.named_parameters())
-    groups = parameter_groups(ours, spec)
+    groups = parameter_groups(ours, settings(spec))
     for group in groups:
         for name in group["names"]:
             lr, decay = values[id(named[name])]

@@ -1,0 +1,45 @@
+"""Lion, the sign of an interpolated momentum (Chen et al., arXiv:2302.06675, Algorithm 2)."""
+
+from typing import Any
+
+import torch
+from torch.optim.optimizer import Optimizer, ParamsT
+
+from scalelab.errors import Refused
+
+
+class Lion(Optimizer):
+    """Δ = −lr · sign(β1·m + (1−β1)·g), then m ← β2·m + (1−β2)·g; decoupled weight decay p *= 1 − lr · λ."""
+
+    def __init__(
+        self,
+        params: ParamsT,
+        lr: float | torch.Tensor = 1e-4,
+        betas: tuple[float, float] = (0.9, 0.99),
+        weight_decay: float = 0.0,
+    ) -> None:
+        if not 0.0 <= min(betas) <= max(betas) < 1.0:
+            raise Refused(f"betas are {betas}: each is at least 0 and below 1")
+        super().__init__(params, {"lr": lr, "betas": betas, "weight_decay": weight_decay})
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> Any:
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            for p in group["params"]:
+                if p.grad is not None:
+                    self._update(p, p.grad, group)
+        return loss
+
+    def _update(self, p: torch.Tensor, grad: torch.Tensor, group: dict[str, Any]) -> None:
+        state = self.state[p]
+        if not state:
+            state["exp_avg"] = torch.zeros_like(p)
+        beta1, beta2 = group["betas"]
+        lr = float(group["lr"])
+        p.mul_(1 - lr * group["weight_decay"])
+        p.add_(state["exp_avg"].lerp(grad, 1 - beta1).sign_(), alpha=-lr)
+        state["exp_avg"].lerp_(grad, 1 - beta2)
