@@ -9,6 +9,7 @@ from typing import Any
 from scalelab.config import integer
 from scalelab.errors import Refused
 from scalelab.models import count_params
+from scalelab.resolve import betas, settings
 from scalelab.spec import RunSpec
 from scalelab.trackers import tracker
 
@@ -19,6 +20,8 @@ def check(config: Mapping[str, Any], spec: RunSpec) -> None:
     """Refuse what would fail, or go astray, only after it was launched."""
     check_place(config)
     check_memory(spec)
+    settings(spec)  # a role without a rule, a β below 0
+    betas(spec)
     device_and_threads(config)
     tracker(**config["tracker"])
 

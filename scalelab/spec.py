@@ -14,7 +14,7 @@ from typing import Any
 
 from scalelab.errors import Refused, unknown
 from scalelab.hparams import Horizon, Hparams
-from scalelab.models import count_flops_per_token, count_params
+from scalelab.models import count_flops_per_token, count_params, unit_scaled
 from scalelab.optimizers import Optimizer, optimizer_kind
 from scalelab.parametrizations import POLICIES, table
 from scalelab.parametrizations.table import Site
@@ -87,6 +87,13 @@ class RunSpec:
         if rules.unit_scaled != (self.base == Shape.unit()):
             stated = "the shape of ones" if rules.unit_scaled else "a shape of the model's family"
             raise Refused(f"the base of {self.parametrization!r} is {stated}: leave base to the configuration")
+        if rules.unit_scaled:
+            unit_scaled.check(self.model, self.architecture, vars(self.hparams))
+        elif (self.hparams.activation_multiplier, self.hparams.residual_attention_ratio) != (1.0, 1.0):
+            raise Refused(
+                "multipliers.activation and multipliers.attention_ratio are those of unit-scaled networks:"
+                f" leave them at 1 under {self.parametrization!r}"
+            )
         for name in () if rules.unit_scaled else ("vocab", "context"):
             if getattr(self.shape, name) != getattr(self.base, name):
                 raise Refused(f"{name} differs between shape and base: no parametrization here scales it")

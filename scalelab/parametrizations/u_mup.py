@@ -33,8 +33,9 @@ U_MUP = Parametrization(
     sites={Site.ATTENTION: Power(head_dim=-1), Site.RESIDUAL: ROOT_DEPTH},
     unit_scaled=True,
     notes=(
-        "Sizes, not ratios: there is no base shape. The readout's gradient is scaled by 1/√fan_in where its forward"
-        " pass is by 1/fan_in; residual branches are mixed by τ (its eq. 5 ff.), which amounts to 1/√depth.",
+        "Sizes, not ratios: there is no base shape. What flows back through the readout is scaled by 1/√fan_out"
+        " where its forward pass is by 1/fan_in; residual branches are mixed by τ, which amounts to 1/√depth.",
+        "The global norm of unit-scale gradients grows like √N: clip_norm, if any, is not what it is elsewhere.",
         "eps has no factor: gradients are at unit scale at initialisation.",
     ),
 )
