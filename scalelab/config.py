@@ -14,6 +14,7 @@ from scalelab import data
 from scalelab.errors import Refused, unknown
 from scalelab.models import MODELS
 from scalelab.parametrizations import table
+from scalelab.parametrizations.decay import from_independent
 from scalelab.shape import Architecture, Shape
 from scalelab.spec import DataSpec, Horizon, Hparams, RunSpec
 
@@ -23,7 +24,8 @@ FFN_MULTIPLE = 8  # ffn = mlp_ratio × width is rounded to it
 KEYS = frozenset((
     "out", "study", "parametrization", "width", "depth", "head_dim", "heads", "kv_heads", "ffn", "experts", "top_k",
     "granularity", "context", "base", "lr", "lr_factor", "seed", "tokens", "batch_tokens", "schedule",
-    "warmup_fraction", "decay_fraction", "final_lr_ratio", "weight_decay_policy", "z_loss", "balance_loss", "init",
+    "warmup_fraction", "decay_fraction", "final_lr_ratio", "weight_decay_policy",
+    "independent_weight_decay", "z_loss", "balance_loss", "init",
     "multipliers", "validation_tokens", "device", "threads", "model", "optimizer", "data", "tracker", "hydra",
 ))  # fmt: skip
 FAMILY = ("head_dim", "heads", "kv_heads", "ffn", "experts", "top_k", "granularity")  # null in base: as the target's
@@ -128,9 +130,11 @@ def _shape(config: Mapping[str, Any], vocab: int, mlp_ratio: Fraction, *, width:
 
 def _hparams(config: Mapping[str, Any], optimizer: Mapping[str, Any]) -> Hparams:
     init, multipliers = _group(config, "init"), _group(config, "multipliers")
+    lr = _real("lr", config["lr"]) * _real("lr_factor", config["lr_factor"])
     values = {
         **{name: None if value is None else _value(f"optimizer.{name}", value) for name, value in optimizer.items()},
-        "lr": _real("lr", config["lr"]) * _real("lr_factor", config["lr_factor"]),
+        "lr": lr,
+        **_independent_decay(config, optimizer, lr),
         "init_gain": _real("init.gain", init.pop("gain")),
         "embedding_std": _real("init.embedding_std", init.pop("embedding_std")),
         **{name: _real(f"multipliers.{key}", multipliers.pop(key)) for key, name in MULTIPLIERS.items()},
@@ -216,6 +220,15 @@ def _real(name: str, value: Any) -> float:
         return float(value)
     except ValueError:
         raise Refused(f"{name}={value!r}: accepted is a number, for example 0.01 or 1e-2") from None
+
+
+def _independent_decay(config: Mapping[str, Any], optimizer: Mapping[str, Any], lr: float) -> dict[str, float]:
+    """torch's weight decay for a decay per step that does not depend on lr, where that is what was given."""
+    if config["independent_weight_decay"] is None or lr <= 0:
+        return {}
+    if _real("optimizer.weight_decay", optimizer["weight_decay"]) != 0:
+        raise Refused("optimizer.weight_decay and independent_weight_decay: give one of them")
+    return {"weight_decay": from_independent(_real("independent_weight_decay", config["independent_weight_decay"]), lr)}
 
 
 def _value(name: str, value: Any) -> float | str:
