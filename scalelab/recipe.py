@@ -14,7 +14,7 @@ from scalelab.files import write_atomically
 from scalelab.resolve import Group
 from scalelab.spec import as_plain
 
-RECIPE_VERSION = 1
+RECIPE_VERSION = 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,12 +37,14 @@ class LrChoice:
 class GroupRecipe:
     """The values of the parameters that match `patterns` (shell wildcards on parameter names), at the target.
 
+    `family` is the optimizer's (adam, sgd, muon, …): a matrix optimizer hands what is no matrix to Adam.
     `lr` is the peak with its interval `lr_low`..`lr_high`; `weight_decay` is torch's (a step decays by
     lr·weight_decay); `eps` None where the optimizer has none; `init_std` 0 means zeros (gains: ones); `multiplier`
     is on the forward pass.
     """
 
     role: str
+    family: str
     patterns: tuple[str, ...]
     init_std: float
     multiplier: float

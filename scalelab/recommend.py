@@ -18,7 +18,7 @@ from scalelab.models import count_params
 from scalelab.overrides import overrides_of
 from scalelab.parametrizations import table
 from scalelab.recipe import GroupRecipe, LrChoice, Recipe, patterns
-from scalelab.resolve import groups, multipliers, settings
+from scalelab.resolve import betas, groups, multipliers, settings
 from scalelab.spec import RunSpec, as_plain, from_plain
 from scalelab.target import target_spec
 
@@ -70,14 +70,15 @@ def recommend(laws: Laws, target: Mapping[str, int], *, parametrization: str | N
         choices=tuple(choices.values()),
         expected_regret_nats=regret,
         regret_factor_2_nats=factor_2,
-        run={**plain["horizon"], **{k: v for k, v in plain["hparams"].items() if k != "lr"}},
+        run={**plain["horizon"], **{k: v for k, v in plain["hparams"].items() if k != "lr"},
+             **dict(zip(("beta1", "beta2"), betas(resolved), strict=True))},
         sites={"softmax_scale": sites.attention, "residual_branch": sites.residual,
                "embedding": resolved.hparams.embedding_multiplier},
         groups=tuple(
             GroupRecipe(
-                role=str(g.role), patterns=patterns(g), init_std=g.init_std, multiplier=g.multiplier, lr=g.lr,
-                lr_low=g.lr * chosen.low / chosen.value, lr_high=g.lr * chosen.high / chosen.value,
-                weight_decay=g.weight_decay, eps=g.eps,
+                role=str(g.role), family=str(g.family), patterns=patterns(g), init_std=g.init_std,
+                multiplier=g.multiplier, lr=g.lr, lr_low=g.lr * chosen.low / chosen.value,
+                lr_high=g.lr * chosen.high / chosen.value, weight_decay=g.weight_decay, eps=g.eps,
             )
             for g in groups(settings(resolved))
         ),

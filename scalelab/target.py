@@ -9,7 +9,7 @@ from scalelab.errors import Refused, unknown
 from scalelab.shape import Shape
 from scalelab.spec import RunSpec
 
-SIZE_KEYS = ("width", "depth", "heads", "head_dim", "kv_heads", "ffn")
+SIZE_KEYS = ("width", "depth", "heads", "head_dim", "kv_heads", "ffn", "experts", "top_k")
 TARGET_KEYS = (*SIZE_KEYS, "tokens", "batch_tokens")
 
 
@@ -36,7 +36,7 @@ def target_spec(proxy: RunSpec, target: Mapping[str, int]) -> RunSpec:
     shape, width = proxy.shape, target["width"]
     if "heads" in target:
         heads = target["heads"]
-    elif "head_dim" in target or proxy.shape.head_dim == proxy.base.head_dim:
+    elif "head_dim" in target or proxy.base == Shape.unit() or shape.head_dim == proxy.base.head_dim:
         head_dim = target.get("head_dim", shape.head_dim)
         if width % head_dim:
             near = round(width / head_dim) * head_dim or head_dim
@@ -50,21 +50,22 @@ def target_spec(proxy: RunSpec, target: Mapping[str, int]) -> RunSpec:
         tokens=target.get("tokens", proxy.horizon.tokens),
         batch_tokens=target.get("batch_tokens", proxy.horizon.batch_tokens),
     )
-    new = Shape(
-        vocab=shape.vocab,
-        context=shape.context,
+    new = replace(
+        shape,
         width=width,
         depth=target.get("depth", shape.depth),
         heads=heads,
         kv_heads=max(1, kv_heads),
         ffn=target.get("ffn", _ffn(proxy, width)),
+        experts=target.get("experts", shape.experts),
+        top_k=target.get("top_k", shape.top_k),
     )
     return replace(proxy, shape=new, horizon=horizon, seed=0)
 
 
 def _ffn(proxy: RunSpec, width: int) -> int:
     """The MLP's hidden size at another width: by the simplest ratio that explains proxy and base, rounding included."""
-    sizes = [(shape.width, shape.ffn) for shape in (proxy.shape, proxy.base)]
+    sizes = [(shape.width, shape.ffn) for shape in (proxy.shape, proxy.base) if shape != Shape.unit()]
     exact = Fraction(proxy.shape.ffn, proxy.shape.width)
     for denominator in range(1, 9):
         ratio = exact.limit_denominator(denominator)

@@ -17,8 +17,9 @@ from scalelab.readers import read
 from scalelab.recipe import Recipe, read_recipe, write_recipe
 from scalelab.recommend import recommend
 from scalelab.resolve import multipliers, settings
+from scalelab.shape import Architecture
 from scalelab.spec import Horizon, RunSpec
-from scalelab.target import parse_target
+from scalelab.target import parse_target, target_spec
 from tests.conftest import make_spec
 from tests.helpers import one_line, scalelab, squeezed, sweep, tree, valley
 
@@ -334,3 +335,26 @@ def test_a_target_beyond_what_was_swept_or_claimed_is_called_unverified(tmp_path
     deeper = recommend(laws, {"width": 256, "depth": 8, "tokens": 64 * 100})
     assert "UNVERIFIED in depth, tokens" in deeper.why
     assert deeper.expected_regret_nats is None
+
+
+def test_a_target_of_a_unit_scaled_family_keeps_its_heads_and_mlp_ratio() -> None:
+    """Its base is the shape of ones, which says nothing of the family."""
+    architecture = Architecture(norm_gains="none")
+    proxy = make_spec("u_mup", width=128, architecture=architecture, sizes={"heads": 4, "kv_heads": 2, "ffn": 344})
+    shape = target_spec(proxy, {"width": 256}).shape
+    assert (shape.heads, shape.kv_heads, shape.head_dim) == (8, 4, 32)
+    assert shape.ffn == 680  # 344 is 8/3 × 128 to a multiple of 8, so this is 8/3 × 256
+
+
+def test_a_target_keeps_the_experts_of_its_proxies_unless_it_names_others() -> None:
+    proxy = make_spec(width=64, model="moe", sizes={"experts": 8, "top_k": 2}, architecture=Architecture())
+    assert target_spec(proxy, {"width": 128}).shape.experts == 8
+    shape = target_spec(proxy, {"width": 128, "experts": 16, "top_k": 4}).shape
+    assert (shape.experts, shape.top_k) == (16, 4)
+
+
+def test_a_recipe_names_the_optimizer_family_of_each_group_and_the_betas_of_the_target(tmp_path: Path) -> None:
+    sweep(tmp_path, valley(), optimizer="muon")
+    recipe = recommend(laws_of(tmp_path), parse_target(["width=256"]))
+    assert {group.role: group.family for group in recipe.groups}["hidden"] == "muon"
+    assert {group.family for group in recipe.groups if group.role != "hidden"} == {"adam"}
