@@ -5,16 +5,25 @@
 
 import re
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
+from scalelab import catalogue_tables
 from scalelab.data import CORPORA
 from scalelab.hparams import SCHEDULES
 from scalelab.laws import LAWS
 from scalelab.models import MODELS
 from scalelab.optimizers import OPTIMIZERS
-from scalelab.parametrizations import TABLES, Family, Role, Site
+from scalelab.parametrizations import POLICIES
 from scalelab.trackers import TRACKERS
+
+ABOUT_RULES: dict[str, Callable[[], catalogue_tables.Rows]] = {
+    "parametrizations": catalogue_tables.parametrizations,
+    "rules": catalogue_tables.rules,
+    "agreement": catalogue_tables.agreement,
+    "proofs": catalogue_tables.proofs,
+    "optimizers": catalogue_tables.optimizers,
+}
 
 
 def markdown(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -32,21 +41,12 @@ def markdown(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 def blocks() -> dict[str, str]:
     """Each generated part of the README by its name."""
     return {
-        "parametrizations": markdown(
-            ("name", "hidden lr (AdamW)", "hidden lr (SGD)", "readout multiplier", "attention", "branch", "source"),
-            (
-                (
-                    f"`{name}`",
-                    str(table.rule(Role.HIDDEN, Family.ADAM).lr),
-                    str(table.rule(Role.HIDDEN, Family.SGD).lr),
-                    str(table.rule(Role.READOUT, Family.ADAM).multiplier),
-                    str(table.sites[Site.ATTENTION]),
-                    str(table.sites[Site.RESIDUAL]),
-                    table.source,
-                )
-                for name, table in TABLES.items()
-            ),
+        **{name: markdown(*rows()) for name, rows in ABOUT_RULES.items()},
+        "policies": markdown(
+            ("`weight_decay_policy=`", "what it holds", "source"),
+            ((f"`{name}`", policy.title, policy.source) for name, policy in POLICIES.items()),
         ),
+        "models": markdown(("`model=`", "what it is"), ((f"`{name}`", model.title) for name, model in MODELS.items())),
         "laws": markdown(
             ("law", "form", "source"), ((f"`{name}`", f"`{law.form}`", law.source) for name, law in LAWS.items())
         ),

@@ -70,15 +70,46 @@ def train(
 
 @app.command()
 def tables(
-    name: Annotated[str | None, typer.Argument(help="A parametrization; all of them if left out.")] = None,
+    name: Annotated[str | None, typer.Argument(help="A parametrization in full; a list of all if left out.")] = None,
+    optimizer: Annotated[str | None, typer.Option(help="Only what this optimizer needs.")] = None,
 ) -> None:
     """Print the parametrization tables: what each multiplies multiplier, init, lr, weight decay and eps with."""
     with answering():
-        from scalelab import parametrizations, show
+        from scalelab import show_tables
 
-        chosen = parametrizations.TABLES.values() if name is None else [parametrizations.table(name)]
-        for parametrization in chosen:
-            show.table(parametrization, console)
+        show_tables.tables(name, console, optimizer=optimizer)
+
+
+@app.command()
+def compare(
+    a: Annotated[str, typer.Argument(help="A parametrization, or a published reference.")],
+    b: Annotated[str, typer.Argument(help="Another.")],
+    optimizer: Annotated[str | None, typer.Option(help="Only what this optimizer needs.")] = None,
+) -> None:
+    """Compare two tables modulo the abc-symmetry: where do they train differently, where do they only look so?"""
+    with answering():
+        from scalelab import show_tables
+
+        show_tables.compared(a, b, console, optimizer=optimizer)
+
+
+@app.command(context_settings=PASS_THROUGH)
+def explain(
+    context: typer.Context,
+    each: Annotated[bool, typer.Option("--each", help="Every parameter by itself.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    vocab: Annotated[int | None, typer.Option(help="In place of the corpus' own: it may be elsewhere.")] = None,
+) -> None:
+    """Explain a configuration: every parameter group's values beside the rules they come from. Allocates nothing.
+
+    Arguments are keys of conf/train.yaml, of any size: `explain parametrization=completep width=8192 depth=80`.
+    """
+    with answering():
+        from scalelab import explain as room
+        from scalelab import plan, show_explained
+
+        found = room.explain(plan.composed(list(context.args)), vocab=vocab, each=each)
+        typer.echo(room.as_json(found)) if json else show_explained.explanation(found, console)
 
 
 @app.command()
@@ -140,8 +171,15 @@ def check(
     context: typer.Context,
     widths: Annotated[str, typer.Option(help="Widths to compare, two or more.")] = "64,128,256,512",
     depths: Annotated[str | None, typer.Option(help="Depths to compare instead of widths.")] = None,
-    steps: Annotated[int, typer.Option(help="Training steps.", min=1)] = 4,
+    steps: Annotated[
+        int | None,
+        typer.Option(help="Training steps: 4, of a stability check the whole run.", min=1, show_default=False),
+    ] = None,
     seeds: Annotated[int, typer.Option(help="Seeds to average over.", min=1)] = 3,
+    gradients: Annotated[bool, typer.Option("--gradients", help="Instead: does eps follow the gradients?")] = False,
+    stability: Annotated[bool, typer.Option("--stability", help="Instead: do logits, norms, updates grow?")] = False,
+    target_width: Annotated[int | None, typer.Option(help="Of --stability: extrapolate there.", min=1)] = None,
+    target_depth: Annotated[int | None, typer.Option(help="The same, with --depths.", min=1)] = None,
     out: Out = Path("check"),
 ) -> None:
     """Coordinate check: do activations and their updates keep their size as the network grows? Exit 1 if not.
@@ -149,11 +187,17 @@ def check(
     Further arguments are keys of conf/train.yaml: `check parametrization=sp lr=0.02`.
     """
     with answering():
-        from scalelab import commands
+        from scalelab import checks
 
-        passed = commands.check(
-            list(context.args), widths=widths, depths=depths, steps=steps, seeds=seeds, out=out, console=console
-        )
+        if gradients and stability:
+            raise Refused("--gradients with --stability: one check at a time")
+        if (target_width if depths is not None else target_depth) is not None:
+            raise Refused("--target-width goes with --widths, --target-depth with --depths")
+        passed = checks.check(
+            list(context.args), kind="gradients" if gradients else "stability" if stability else "coordinate",
+            widths=widths, depths=depths, steps=steps, seeds=seeds, target=target_width or target_depth, out=out,
+            console=console,
+        )  # fmt: skip
     raise typer.Exit(0 if passed else 1)
 
 

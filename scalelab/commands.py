@@ -1,17 +1,16 @@
-"""`train` and `check` as the command line runs them: plan, show what it will cost, launch, say how it ended."""
+"""`train` as the command line runs it: plan, show what it will cost, launch, say how it ended. Checks: `checks`."""
 
 import os
 from collections.abc import Sequence
-from pathlib import Path
 
 from rich.console import Console
 
 from scalelab import show
 from scalelab.data import load
 from scalelab.data.corpus import epochs
-from scalelab.errors import Refused
 from scalelab.launch import launch, run_hydra
-from scalelab.models import count_flops_per_token, count_params
+from scalelab.models import MODELS, count_flops_per_token, count_params
+from scalelab.overrides import split_flags
 from scalelab.plan import Plan, PlannedRun, plan
 from scalelab.progress import watched
 from scalelab.spec import RunSpec
@@ -20,9 +19,6 @@ from scalelab.trials import Outcome
 # Sustained training FLOP/s of one core on proxies by width, measured on an AMD EPYC (AVX2) core with torch 2.13; for
 # the time in a plan only, which says "about" (benchmarks/step.py measures yours; four fifths of that in a whole run).
 CORE_FLOPS_BY_WIDTH = {32: 25e9, 64: 42e9, 128: 55e9, 256: 66e9, 512: 70e9}
-# Where no lr is given to the check: updates are well above rounding, and no network has left its linear regime (at 0.02
-# the slopes of muP carry ten times the seed noise).
-CHECK_LR = 0.005
 # Answered by Hydra; nothing is planned or run.
 HYDRA_QUESTIONS = ("--cfg", "-c", "--info", "-i", "--hydra-help", "--shell-completion")
 ROWS = 40  # of a plan that is shown in full
@@ -51,28 +47,6 @@ def execute(arguments: Sequence[str], *, dry_run: bool, console: Console) -> int
     )
     console.print(f"{len(planned.runs)} runs: {said}{failed}", highlight=False)
     return 0 if set(counts) <= {Outcome.OK, Outcome.DIVERGED} else 1
-
-
-def split_flags(arguments: Sequence[str]) -> tuple[list[str], bool, list[str]]:
-    """Hydra's overrides, whether a multirun is asked for, and further config directories; other flags are refused."""
-    overrides: list[str] = []
-    multirun, directories = False, []
-    rest = iter(arguments)
-    for argument in rest:
-        if argument in ("-m", "--multirun"):
-            multirun = True
-        elif argument in ("--config-dir", "-cd") or argument.startswith("--config-dir="):
-            directory = Path(argument.partition("=")[2] or next(rest, ""))
-            if not directory.is_dir():
-                raise Refused(f"{argument} {directory}: accepted is a folder of configuration files")
-            directories.append(str(directory.resolve()))
-        elif argument.startswith("-"):
-            raise Refused(
-                f"unknown option {argument}: accepted are -m, --config-dir, --dry-run, --recipe and KEY=VALUE"
-            )
-        else:
-            overrides.append(argument)
-    return overrides, multirun, directories
 
 
 def print_plan(planned: Plan, missing: Sequence[PlannedRun], console: Console, *, rows: int) -> None:
@@ -149,39 +123,8 @@ def _warnings(specs: Sequence[RunSpec]) -> list[str]:
         passes = epochs(corpus, tokens=spec.horizon.tokens, context=spec.shape.context)
         if passes > 1:
             found.append(f"{spec.horizon.tokens:,} tokens pass over {corpus.name} {passes:.1f} times: data repeat")
-    small = sorted({spec.shape.head_dim for spec in specs if spec.shape.head_dim < 32})
+    headed = [spec for spec in specs if MODELS[spec.model].attention]
+    small = sorted({spec.shape.head_dim for spec in headed if spec.shape.head_dim < 32})
     if small:
         found.append(f"head_dim {', '.join(map(str, small))} is below 32, where TP-V App. D.4 advises not to go")
     return found
-
-
-def check(
-    arguments: Sequence[str], *, widths: str, depths: str | None, steps: int, seeds: int, out: Path, console: Console
-) -> bool:
-    """The coordinate check of the configuration that the arguments state, printed and written; True if it passed."""
-    from scalelab import probe, report
-
-    overrides, multirun, directories = split_flags(arguments)
-    if multirun:
-        raise Refused("check takes no -m: give --widths or --depths")
-    axis, sizes = ("width", widths) if depths is None else ("depth", depths)
-    try:
-        values = sorted({int(size) for size in sizes.split(",")})
-    except ValueError:
-        raise Refused(f"--{axis}s {sizes!r}: accepted are whole numbers separated by commas") from None
-    if len(values) < 2:
-        raise Refused(f"--{axis}s {sizes!r}: a slope needs two sizes or more")
-    if not any(override.startswith("lr=") for override in overrides):
-        overrides = [*overrides, f"lr={CHECK_LR}"]
-    specs: list[list[RunSpec]] = []
-    for value in values:
-        given = [*overrides, f"{axis}={value}", f"base.{axis}={values[0]}"]
-        runs = plan([*given, f"seed={','.join(map(str, range(seeds)))}"], multirun=True, directories=directories).runs
-        specs.append([run.spec for run in runs])
-    if out.exists() and not out.is_dir():  # asked before the work, not after it
-        raise Refused(f"-o {out} is a file: accepted is a folder, made where it is not there")
-    checked = probe.coordinate_check(specs, axis=axis, steps=steps, console=console)
-    show.check(checked, console)
-    report.write_check(checked, out)
-    console.print(f"written: {out}/check_{checked.parametrization}_{axis}.json and its figure", highlight=False)
-    return checked.passed

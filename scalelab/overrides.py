@@ -1,11 +1,36 @@
-"""From a `RunSpec` back to the Hydra overrides that make it: what a recipe hands to `scalelab train`."""
+"""Hydra's overrides: out of a command line, and from a `RunSpec` back to those that make it (a recipe's)."""
 
 import json
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from scalelab.config import MULTIPLIERS
+from scalelab.errors import Refused
 from scalelab.shape import Shape
 from scalelab.spec import RunSpec, as_plain
+
+
+def split_flags(arguments: Sequence[str]) -> tuple[list[str], bool, list[str]]:
+    """Hydra's overrides, whether a multirun is asked for, and further config directories; other flags are refused."""
+    overrides: list[str] = []
+    multirun, directories = False, []
+    rest = iter(arguments)
+    for argument in rest:
+        if argument in ("-m", "--multirun"):
+            multirun = True
+        elif argument in ("--config-dir", "-cd") or argument.startswith("--config-dir="):
+            directory = Path(argument.partition("=")[2] or next(rest, ""))
+            if not directory.is_dir():
+                raise Refused(f"{argument} {directory}: accepted is a folder of configuration files")
+            directories.append(str(directory.resolve()))
+        elif argument.startswith("-"):
+            raise Refused(
+                f"unknown option {argument}: accepted are -m, --config-dir, --dry-run, --recipe and KEY=VALUE"
+            )
+        else:
+            overrides.append(argument)
+    return overrides, multirun, directories
 
 
 def overrides_of(spec: RunSpec) -> list[str]:

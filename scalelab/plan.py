@@ -20,6 +20,7 @@ from scalelab import preflight
 from scalelab.config import config_dir, spec_from_config
 from scalelab.data import load, validation_batches
 from scalelab.errors import Refused, unknown
+from scalelab.overrides import split_flags
 from scalelab.spec import RunSpec
 from scalelab.trials import TRIAL_FILE, Outcome, RunFolder
 
@@ -101,6 +102,22 @@ def plan(overrides: Sequence[str], *, multirun: bool, directories: Sequence[str]
         corpus = load(data.name, **dict(data.options))
         validation_batches(corpus, tokens=data.validation_tokens, sequences=1, context=context)  # refuses a short split
     return Plan(runs=tuple(runs.values()))
+
+
+def composed(arguments: Sequence[str]) -> RunSpec:
+    """The one run that a command line states, of any size: nothing is asked of this machine, as `plan` does.
+
+    Raises:
+        Refused: on anything that is not accepted.
+    """
+    overrides, multirun, directories = split_flags(arguments)
+    if multirun:
+        raise Refused("no -m here: accepted is one configuration, KEY=VALUE …")
+    with _hydra():
+        ((_, _, config, _),) = _composed([*overrides, *searching(directories)], multirun=False)
+        with _refusing():
+            plain = as_mapping(config)
+        return spec_from_config(plain)
 
 
 def _hydra() -> AbstractContextManager[None]:

@@ -2,9 +2,10 @@
 
 import base64
 import json
+from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jinja2
 import matplotlib as mpl
@@ -18,9 +19,6 @@ from scalelab.files import write_atomically
 from scalelab.laws import Laws, drift, tables
 from scalelab.laws import read as read_laws
 from scalelab.recipe import read_recipe
-
-if TYPE_CHECKING:
-    from scalelab.probe import Check
 
 
 def save(figure: Figure, folder: Path, name: str) -> None:
@@ -40,11 +38,13 @@ def write_laws(laws: Laws, runs: pd.DataFrame, folder: Path, *, figures: bool) -
         save(plots.optimum_against_scale(laws), folder, "optimum")
 
 
-def write_check(check: "Check", folder: Path) -> None:
-    """check.json and its figure, named by parametrization and axis so that several stand in one folder."""
-    name = f"check_{check.parametrization}_{check.axis}"
-    write_atomically(folder / f"{name}.json", json.dumps(check.as_plain(), indent=1) + "\n")
-    save(plots.coordinate_check(check), folder, name)
+def write_check(
+    found: Any, folder: Path, *, kind: str = "check", draw: Callable[[Any], Figure] = plots.coordinate_check
+) -> None:
+    """A check's JSON and its figure, named by kind, parametrization and axis so that several stand in one folder."""
+    name = f"{kind}_{found.parametrization}_{found.axis}"
+    write_atomically(folder / f"{name}.json", json.dumps(found.as_plain(), indent=1, allow_nan=False) + "\n")
+    save(draw(found), folder, name)
 
 
 def write_html(folder: Path, title: str) -> Path:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from scalelab.errors import Refused
 from scalelab.models import Tensor, inventory
 from scalelab.optimizers import Optimizer, optimizer_kind
-from scalelab.optimizers.factors import SHAPE_FACTORS
+from scalelab.optimizers.factors import effective, shape_factor
 from scalelab.parametrizations import table
 from scalelab.parametrizations.decay import with_policy
 from scalelab.parametrizations.sp import FAN_IN_INIT
@@ -87,6 +87,7 @@ def settings(spec: RunSpec, *, optimizer: str | None = None) -> tuple[Setting, .
 
 def _setting(spec: RunSpec, kind: Optimizer, tensor: Tensor, ratios: Ratios) -> Setting:
     hparams, family = spec.hparams, kind.family_of(tensor.role)
+    lr, weight_decay = _base_rates(spec, kind, tensor, family)
     rule = table(spec.parametrization).rule(tensor.role, family)
     decayed = with_policy(rule, tensor.role, spec.weight_decay_policy)
     tunable = hparams.logits_multiplier if tensor.role in (Role.READOUT, Role.TIED) else 1.0
@@ -95,18 +96,20 @@ def _setting(spec: RunSpec, kind: Optimizer, tensor: Tensor, ratios: Ratios) -> 
         family=family,
         init_std=_base_std(spec, tensor) * _init(spec, tensor, rule)(ratios),
         multiplier=tunable * rule.multiplier(ratios),
-        lr=_base_lr(spec, kind, tensor, family) * rule.lr(ratios),
-        weight_decay=0.0 if decayed is None else hparams.weight_decay * decayed.weight_decay(ratios),
+        lr=lr * rule.lr(ratios),
+        weight_decay=0.0 if decayed is None else weight_decay * decayed.weight_decay(ratios),
         eps=None if rule.eps is None or not kind.eps else _base_eps(spec, family) * rule.eps(ratios),
     )
 
 
-def _base_lr(spec: RunSpec, kind: Optimizer, tensor: Tensor, family: Family) -> float:
+def _base_rates(spec: RunSpec, kind: Optimizer, tensor: Tensor, family: Family) -> tuple[float, float]:
+    """Learning rate and weight decay at the base; a shape factor is on the update alone, as in published Muons."""
+    lr, weight_decay = spec.hparams.lr, spec.hparams.weight_decay
     if kind.hands_over and family is Family.ADAM:
-        return spec.hparams.lr * spec.hparams.handed_lr_factor
+        return lr * spec.hparams.handed_lr_factor, weight_decay
     if family is not Family.MUON or tensor.fan_in is None:
-        return spec.hparams.lr
-    return spec.hparams.lr * SHAPE_FACTORS[spec.hparams.shape_factor](tensor.fan_out.base, tensor.fan_in.base)
+        return lr, weight_decay
+    return effective(lr, weight_decay, shape_factor(spec.hparams.shape_factor, tensor.fan_out.base, tensor.fan_in.base))
 
 
 def _base_eps(spec: RunSpec, family: Family) -> float:

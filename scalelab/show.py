@@ -1,54 +1,18 @@
-"""What people see on the console: tables of rules, laws, recipes, checks and confirmations."""
+"""What people see on the console: laws, recipes, confirmations. Tables: `show_tables`, checks: `show_checks`."""
 
 import math
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 from rich.console import Console
 from rich.table import Table
 
 from scalelab.confirm import Confirmation
+from scalelab.console import grid, say
 from scalelab.laws import GroupLaws, Laws, drift
-from scalelab.parametrizations import Family, Parametrization
 from scalelab.plots import title
 from scalelab.recipe import Recipe
 
-if TYPE_CHECKING:
-    from scalelab.probe import Check
-
-
-def grid(heading: str, columns: Sequence[str], rows: Iterable[Sequence[str]], *, left: int = 1) -> Table:
-    """A table with the first `left` columns to the left and numbers to the right; no cell is ever cut."""
-    table = Table(title=heading, title_justify="left", header_style="bold", box=None, pad_edge=False)
-    for index, column in enumerate(columns):
-        table.add_column(column, justify="left" if index < left else "right", overflow="fold", no_wrap=index >= left)
-    for row in rows:
-        table.add_row(*row)
-    return table
-
-
-def say(console: Console, text: str, style: str | None = None) -> None:
-    """A line of prose, never taken for markup."""
-    console.print(text, style=style, markup=False, highlight=False)
-
-
-def table(parametrization: Parametrization, console: Console) -> None:
-    """A parametrization as a paper prints it: a row a role and optimizer, every column."""
-    rows = [
-        (str(role), str(family), *(str(cell) for cell in (rule.multiplier, rule.init, rule.lr, rule.weight_decay)),
-         "—" if family is Family.SGD else str(rule.eps))
-        for (role, family), rule in parametrization.rules.items()
-    ]  # fmt: skip
-    say(console, f"{parametrization.name}: {parametrization.title}", "bold")
-    say(console, f"source: {parametrization.source}")
-    columns = ("role", "optimizer", "multiplier", "init std", "lr", "weight decay", "eps")
-    console.print(grid("", columns, rows, left=7))
-    for site, cell in parametrization.sites.items():
-        say(console, f"{site}: × {cell}")
-    say(console, "note: gains and biases are never decayed here, whatever their rule says of weight decay", "dim")
-    for note in parametrization.notes:
-        say(console, f"note: {note}", "dim")
-    say(console, "")
+__all__ = ["confirmation", "grid", "interval", "laws", "recipe", "say"]
 
 
 def interval(value: float | None, low: float | None, high: float | None, form: str = ".4g") -> str:
@@ -154,21 +118,6 @@ def recipe(found: Recipe, console: Console) -> None:
     say(console, ", ".join(f"{name} {value:.6g}" for name, value in found.sites.items()))
     for warning in found.warnings:
         say(console, f"warning: {warning}", "yellow")
-
-
-def check(found: "Check", console: Console) -> None:
-    """A coordinate check: each module's slopes and verdict."""
-    over = f"{found.axis} {', '.join(map(str, found.values))}; {found.activation.shape[1]} seeds"
-    say(console, f"Coordinate check of {found.parametrization} ({found.optimizer}, lr {found.lr:g}), {over}", "bold")
-
-    def slope(value: float, error: float | None) -> str:
-        return f"{value:+.2f}" if error is None else f"{value:+.2f} ± {error:.2f}"
-
-    rows = [
-        (s.module, slope(s.activation, s.se_activation), slope(s.update, s.se_update), s.verdict) for s in found.slopes
-    ]
-    console.print(grid("", ("module", "size slope", "update slope", "verdict"), rows))
-    say(console, f"{found.parametrization} {'passes' if found.passed else 'FAILS'} in {found.axis}", "bold")
 
 
 def confirmation(found: Confirmation, console: Console) -> None:

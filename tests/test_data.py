@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tarfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scalelab import data
-from scalelab.data import embedded, enwik8, fetch, memmap, pysrc
+from scalelab.data import digits, embedded, enwik8, fetch, memmap, pysrc
 from scalelab.data.cache import cache_dir, remembered, whole_file
 from scalelab.data.corpus import Corpus, scan
 from scalelab.data.permutation import permute
@@ -271,6 +272,71 @@ def test_embedded_refuses_damage(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lzma, "decompress", lambda packed: b"something else")
     with pytest.raises(Refused, match="the installation is damaged"):
         embedded.read.__wrapped__()  # past the cache: the texts are read once a process
+
+
+# --- records ----------------------------------------------------------------------------------------------------------
+
+
+def labelled(train: int, val: int = 4, record: int = 5) -> Corpus:
+    """`counting`, cut into records: token ids are positions still."""
+    return replace(counting(train * record, val * record), record=record)
+
+
+@given(records=st.integers(1, 60), record=st.integers(2, 12), sequences=st.integers(1, 7), seed=st.integers(0, 99))
+@settings(max_examples=40, deadline=None)
+def test_every_record_is_a_window_once_an_epoch(records: int, record: int, sequences: int, seed: int) -> None:
+    corpus = labelled(records, record=record)
+    steps = -(-2 * records // sequences)  # two epochs
+    batches = [
+        data.train_batch(corpus, seed=seed, step=step, sequences=sequences, context=record - 1) for step in range(steps)
+    ]
+    windows = np.concatenate(batches)[: 2 * records]
+    for epoch in range(2):
+        read = np.sort(windows[epoch * records : (epoch + 1) * records], axis=0)
+        np.testing.assert_array_equal(read, np.arange(records * record).reshape(records, record))
+    assert data.epochs(corpus, tokens=3 * records * (record - 1), context=record - 1) == 3
+
+
+def test_validation_is_on_whole_records() -> None:
+    (batch,) = data.validation_batches(labelled(3, val=4), tokens=16, sequences=9, context=4)
+    np.testing.assert_array_equal(batch, np.arange(15, 35).reshape(4, 5))
+    with pytest.raises(Refused, match=r"has 16 in windows of context=4; try tokens=16"):
+        data.validation_batches(labelled(3, val=4), tokens=20, sequences=9, context=4)
+
+
+def test_records_refuse_another_context_and_parts_of_one() -> None:
+    with pytest.raises(Refused, match=r"context=3 with corpus 'counting': .* record of 5 tokens.*use context=4"):
+        data.train_batch(labelled(3), seed=0, step=0, sequences=1, context=3)
+    with pytest.raises(Refused, match=r"use context=4"):
+        data.epochs(labelled(3), tokens=60, context=8)
+    for record in (1, 7):
+        with pytest.raises(Refused, match=f"record={record}: accepted are two tokens or more, whole records"):
+            replace(labelled(3), record=record)
+
+
+# --- digits -----------------------------------------------------------------------------------------------------------
+
+
+def test_digits_are_images_and_their_labels() -> None:
+    corpus = data.load("digits")
+    train, val = corpus.train.reshape(-1, 65), corpus.val.reshape(-1, 65)
+    assert (len(train), len(val), corpus.record, corpus.vocab) == (1500, 297, 65, 17)
+    assert corpus.sha256 == DIGITS_SHA256 and "CC BY 4.0" in corpus.provenance
+    assert (train[:, :64].max(), set(train[:, 64])) == (16, set(range(10)))
+    assert train[:10, 64].tolist() == list(range(10))  # the set begins so
+    assert np.bincount(val[:, 64]).min() > 25
+    zero, one = train[0, :64].reshape(8, 8), train[1, :64].reshape(8, 8)
+    assert zero[3:5, 3:5].max() < 8 < one[3:5, 3:5].min()  # a hole in the middle, and a stroke
+
+
+def test_digits_need_scikit_learn(monkeypatch: pytest.MonkeyPatch) -> None:
+    digits.read.cache_clear()
+    monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
+    with pytest.raises(Refused, match=r"scikit-learn is not installed: pip install 'scalelab\[vision\]'"):
+        data.load("digits")
+
+
+DIGITS_SHA256 = "8701a24be14600317ba4ba634abbb16c82a76fa8648f057180a69928ddede383"
 
 
 # --- enwik8 -----------------------------------------------------------------------------------------------------------

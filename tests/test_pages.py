@@ -1,15 +1,78 @@
 """The pages that are generated or paired say what the code says now."""
 
+import ast
+import functools
+import re
+
 import pytest
 
 from scalelab.catalogue import blocks, rewritten
+from scalelab.parametrizations import TABLES
+from scalelab.parametrizations.proofs import EVERY, PROOFS
 from tests.conftest import ROOT
+from tests.helpers import scalelab, squeezed
+
+CITED = sorted({(name, t, proof.slow) for name, proofs in PROOFS.items() for proof in proofs for t in proof.tests})
 
 
 def test_the_tables_of_the_readme_are_those_of_the_registries() -> None:
     page = (ROOT / "README.md").read_text()
     assert rewritten(page) == page, "run: python -m scalelab.catalogue README.md"
     assert all(block in page for block in blocks().values())
+
+
+def examples() -> dict[str, list[str]]:
+    """The page's `explain` and `compare` commands, each with the lines that the page says they print."""
+    page = (ROOT / "README.md").read_text().replace("\\\n", "")
+    found: dict[str, list[str]] = {}
+    for block in re.findall(r"```console\n(.*?)```", page, flags=re.DOTALL):
+        command = ""
+        for line in block.splitlines():
+            if line.startswith("$ "):
+                command = squeezed(line.removeprefix("$ "))
+            elif command.split()[1] in ("explain", "compare") and line.strip() != "…":
+                found.setdefault(command, []).append(squeezed(line).strip())
+    return found
+
+
+@pytest.mark.parametrize("command", examples())
+def test_what_the_page_shows_is_what_is_printed(command: str) -> None:
+    printed = [squeezed(line).strip() for line in scalelab(*command.split()[1:]).stdout.splitlines()]
+    assert [line for line in examples()[command] if line not in printed] == []
+
+
+@functools.cache
+def functions(file: str) -> dict[str, ast.FunctionDef]:
+    """The functions at the top of a test file."""
+    return {node.name: node for node in ast.parse((ROOT / file).read_text()).body if isinstance(node, ast.FunctionDef)}
+
+
+def test_proofs_are_of_tables_that_there_are() -> None:
+    assert set(PROOFS) <= {EVERY, *TABLES}
+    assert all(proof.claim and proof.tests for proofs in PROOFS.values() for proof in proofs)
+    for name, proofs in PROOFS.items():
+        families = {family for _, family in TABLES[name].rules} if name in TABLES else set()
+        assert name == EVERY or all(set(proof.families) <= families for proof in proofs), name
+
+
+@pytest.mark.parametrize(("name", "test", "slow"), CITED)
+def test_a_proof_names_a_test_that_is_collected(name: str, test: str, slow: bool) -> None:
+    """It is a function of a test file, is slow only where that is said, and its file speaks of the table or of all."""
+    file, _, function = test.partition("::")
+    assert (ROOT / file).name.startswith("test_") and file.startswith("tests/")
+    assert function.startswith("test_") and function in functions(file), test
+    marks = {ast.unparse(mark).split("(")[0] for mark in functions(file)[function].decorator_list}
+    assert not marks & {"pytest.mark.network", "pytest.mark.skip", "pytest.mark.xfail"}
+    assert ("pytest.mark.slow" in marks) == slow
+    text = (ROOT / file).read_text()
+    assert name in (EVERY, "u_mup") or f'"{name}"' in text or "TABLES" in text or "FORMS" in text
+
+
+def test_every_test_of_the_proofs_is_linked_from_the_page() -> None:
+    page = (ROOT / "README.md").read_text()
+    for _, test, _ in CITED:
+        file, _, function = test.partition("::")
+        assert f"[`{function}`]({file})" in page
 
 
 def test_notebook_and_script_are_the_same() -> None:

@@ -14,12 +14,13 @@ import pytest
 from matplotlib.axes import Axes
 from rich.console import Console
 
-from scalelab import plots, report, show
+from scalelab import plots, report, show, show_checks, show_tables
 from scalelab.confirm import confirm
 from scalelab.confirm import write as write_confirmation
 from scalelab.laws import Laws, drift, fit
 from scalelab.laws import write as write_laws
-from scalelab.parametrizations import TABLES, Family, Parametrization
+from scalelab.optimizers import OPTIMIZERS
+from scalelab.parametrizations import TABLES, Family, Parametrization, Role
 from scalelab.probe import Check, Slope
 from scalelab.readers import Runs, read
 from scalelab.recipe import write_recipe
@@ -77,33 +78,75 @@ def a_check(parametrization: str, *, grows: bool) -> Check:
 # --- tables on the console --------------------------------------------------------------------------------------------
 
 
-def cells(parametrization: Parametrization) -> Iterator[tuple[str, ...]]:
+def cells(parametrization: Parametrization) -> Iterator[tuple[str, Role, tuple[str, ...]]]:
+    """Every role's row as it must be printed: family, role, the five columns."""
     for (role, family), rule in parametrization.rules.items():
-        eps = "—" if family is Family.SGD else str(rule.eps)
-        yield (str(role), str(family), str(rule.multiplier), str(rule.init), str(rule.lr), str(rule.weight_decay), eps)
+        eps = "—" if rule.eps is None else str(rule.eps)
+        yield str(family), role, (*map(str, (rule.multiplier, rule.init, rule.lr, rule.weight_decay)), eps)
+
+
+def rows_of(text: str) -> list[list[str]]:
+    """The rows of a printed table, each after its family: the family, the roles, the five columns."""
+    found, family = [], ""
+    for line in text.splitlines():
+        if heading := re.match(r"(\w+) \(", line):
+            family = heading[1]
+        found.append([family, *re.split(r"\s{2,}", line.strip())])
+    return found
 
 
 @pytest.mark.parametrize("name", TABLES)
 @pytest.mark.parametrize("width", [120, 200])
 def test_every_cell_of_a_table_is_printed(name: str, width: int) -> None:
     console = Console(file=io.StringIO(), width=width)
-    show.table(TABLES[name], console)
-    lines = [re.split(r"\s{2,}", line.strip()) for line in text_of(console).splitlines()]
-    for row in cells(TABLES[name]):
-        assert list(row) in lines, row
+    show_tables.table(TABLES[name], console)
+    lines = rows_of(text_of(console))
+    for family, role, columns in cells(TABLES[name]):
+        assert any(line[0] == family and role in line[1].split(", ") and line[2:] == list(columns) for line in lines), (
+            family, role, columns,
+        )  # fmt: skip
     text = squeezed(text_of(console))
+    inputs = {rule.eps_input for rule in TABLES[name].rules.values() if rule.eps_input is not None}
+    assert all(re.search(f"damping of the inputs' factor: [a-z, ]+ × {re.escape(str(cell))}", text) for cell in inputs)
     for site, cell in TABLES[name].sites.items():
         assert f"{site}: × {cell}" in text
     assert squeezed(TABLES[name].source) in text
     assert all(squeezed(note) in text for note in TABLES[name].notes)
 
 
-def test_the_command_prints_all_tables_or_one() -> None:
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_a_table_for_one_optimizer_holds_what_that_one_needs(optimizer: str) -> None:
+    console = printed()
+    show_tables.table(TABLES["mup"], console, optimizer=optimizer)
+    kind = OPTIMIZERS[optimizer]
+    kinds = [kind, *([OPTIMIZERS[kind.then]] if kind.then else [])]
+    needed = {(str(each.family_of(role)), role) for each in kinds for role in Role}
+    found = {
+        (line[0], role)
+        for line in rows_of(text_of(console)) if len(line) == 7
+        for role in line[1].split(", ") if role in set(Role)
+    }  # fmt: skip
+    assert found == {(family, str(role)) for family, role in needed}
+
+
+def test_the_command_lists_all_tables_and_prints_one() -> None:
     everything, one = scalelab("tables"), scalelab("tables", "completep")
     assert everything.exit_code == one.exit_code == 0
-    assert all(f"{name}: {table.title}" in squeezed(everything.stdout) for name, table in TABLES.items())
+    assert max(len(line.rstrip()) for line in everything.stdout.splitlines()) <= 120
+    starts = {line.split(" ")[0] for line in everything.stdout.splitlines()}
+    assert set(TABLES) <= starts
+    assert len(everything.stdout.splitlines()) < 4 * len(TABLES)
     assert "completep: CompleteP" in one.stdout and "mup: " not in one.stdout
     assert "did you mean 'mup'" in one_line(scalelab("tables", "mupp"))
+    assert "did you mean 'adamw'" in one_line(scalelab("tables", "--optimizer", "adamm"))
+
+
+def test_the_list_holds_the_tables_that_cover_an_optimizer() -> None:
+    listed = scalelab("tables", "--optimizer", "muon").stdout
+    starts = {line.split(" ")[0] for line in listed.splitlines()}
+    covering = {name for name, table in TABLES.items() if (Role.HIDDEN, Family.MUON) in table.rules}
+    assert starts & set(TABLES) == covering
+    assert "no rule for hidden/muon" in one_line(scalelab("tables", "u_mup", "--optimizer", "muon"))
 
 
 def test_laws_are_printed_with_every_optimum_and_exponent(laws: Laws) -> None:
@@ -131,7 +174,7 @@ def test_intervals_say_what_is_known() -> None:
 
 def test_a_check_is_printed_with_its_slopes_and_verdict() -> None:
     console = printed()
-    show.check(a_check("sp", grows=True), console)
+    show_checks.check(a_check("sp", grows=True), console)
     text = squeezed(text_of(console))
     assert "query +0.10 ± 0.01 +0.80 ± 0.02 grows" in text and "sp FAILS in width" in text
 

@@ -11,7 +11,7 @@ add a corpus: one file with a function `read` that returns a `Corpus`, and its l
 import inspect
 from collections.abc import Callable
 
-from scalelab.data import embedded, enwik8, memmap, pysrc
+from scalelab.data import digits, embedded, enwik8, memmap, pysrc
 from scalelab.data.corpus import Corpus, epochs, train_batch, validation_batches
 from scalelab.errors import Refused, unknown
 
@@ -22,6 +22,7 @@ CORPORA: dict[str, Callable[..., Corpus]] = {
     "enwik8": enwik8.read,
     "pysrc": pysrc.read,
     "memmap": memmap.read,
+    "digits": digits.read,
 }
 
 

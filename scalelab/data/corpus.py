@@ -8,6 +8,9 @@ The order: the training split is cut into windows that start every `context` tok
 every token after the first is a target exactly once an epoch (less a tail shorter than one window). Each epoch visits
 the windows in a permutation of its own, computed position by position (`permutation.py`), because a permutation of the
 10^9 windows of a large file should not be held in memory.
+
+A corpus of records (an image and its label) is cut between them instead: a window is one whole record, the stride is
+its length, and all else is the same.
 """
 
 import hashlib
@@ -43,6 +46,8 @@ class Corpus:
     """Hex digest over the tokens of train and val and the vocabulary: the corpus part of a run's identity."""
     provenance: str
     """One line: where the text comes from, and its licence."""
+    record: int | None = None
+    """Tokens a record, where both splits are whole records and a window is one; None for running text."""
 
     def __post_init__(self) -> None:
         for split, tokens in (("train", self.train), ("val", self.val)):
@@ -53,6 +58,12 @@ class Corpus:
                 )
         if self.vocab < 1:
             raise Refused(f"corpus {self.name!r}: vocab={self.vocab}: accepted is a positive number of token ids")
+        sizes = self.train.size, self.val.size
+        if self.record is not None and (self.record < 2 or any(size % self.record for size in sizes)):
+            raise Refused(
+                f"corpus {self.name!r}: record={self.record}: accepted are two tokens or more, whole records in train"
+                f" ({self.train.size:,} tokens) and val ({self.val.size:,})"
+            )
 
 
 def windows(tokens: int, context: int) -> int:
@@ -128,7 +139,12 @@ def scan(train: np.ndarray, val: np.ndarray, vocab: int) -> dict[str, str | int]
 def _windows_of(corpus: Corpus, split: str, context: int) -> int:
     _at_least("context", context, 1)
     size = (corpus.train if split == "train" else corpus.val).size
-    count = windows(size, context)
+    if corpus.record is not None and context != corpus.record - 1:
+        raise Refused(
+            f"context={context:,} with corpus {corpus.name!r}: a window is one record of {corpus.record:,} tokens, the"
+            f" last its label; use context={corpus.record - 1}"
+        )
+    count = windows(size, context) if corpus.record is None else size // corpus.record
     if count == 0:
         raise Refused(
             f"context={context:,} with corpus {corpus.name!r}: its {split} split has {size:,} tokens and one window "
@@ -139,7 +155,7 @@ def _windows_of(corpus: Corpus, split: str, context: int) -> int:
 
 def _gather(corpus: Corpus, split: str, window: np.ndarray, context: int) -> np.ndarray:
     source = corpus.train if split == "train" else corpus.val
-    batch = source[window.astype(np.int64)[:, None] * context + np.arange(context + 1)]
+    batch = source[window.astype(np.int64)[:, None] * (corpus.record or context) + np.arange(context + 1)]
     # The dtype often has room above the vocabulary (uint16, vocab 50257); such an id would index past an embedding.
     if np.iinfo(batch.dtype).max >= corpus.vocab and batch.max() >= corpus.vocab:
         raise Refused(

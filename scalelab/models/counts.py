@@ -45,9 +45,9 @@ class ParamCount:
 class FlopCount:
     """Training FLOPs a token (forward and backward, a multiply-add is 2), by convention.
 
-    `six_n_non_embedding`: 6 × active non-embedding parameters (Kaplan). `six_n`: 6 × (blocks + readout), the matrices a
-    token is multiplied with. `six_n_attention`: that plus 6·depth·context·width for causal attention scores and values,
-    half of the full square; this is what scalelab calls a run's cost.
+    `six_n_non_embedding`: 6 × active non-embedding parameters (Kaplan). `six_n`: 6 × what a token is multiplied with,
+    each matrix as often as it is used. `six_n_attention`: that plus attention's scores and values, which for a causal
+    decoder are 6·depth·context·width, half of the full square; this is what scalelab calls a run's cost.
     """
 
     six_n_non_embedding: int
@@ -91,6 +91,6 @@ def _params(model: str, shape: Shape, architecture: Architecture) -> ParamCount:
 @functools.lru_cache(maxsize=4096)
 def _flops(model: str, shape: Shape, architecture: Architecture) -> FlopCount:
     params = _params(model, shape, architecture)
-    six_n = sum(int(6 * tensor.numel * tensor.uses) for tensor in tensors(model, shape, shape, architecture))
-    attention = 6 * shape.depth * shape.context * shape.width if MODELS[model].attention else 0
+    six_n = round(sum(6 * tensor.numel * tensor.uses for tensor in tensors(model, shape, shape, architecture)))
+    attention = round(12 * shape.depth * shape.context * shape.width * MODELS[model].pairs)
     return FlopCount(six_n_non_embedding=6 * params.active, six_n=six_n, six_n_attention=six_n + attention)

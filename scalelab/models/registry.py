@@ -2,10 +2,11 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Protocol
 
-from scalelab.errors import unknown
-from scalelab.models import transformer
+from scalelab.errors import Refused, unknown
+from scalelab.models import mlp, moe, resnet, transformer, vit
 from scalelab.models.tensors import Tensor
 from scalelab.shape import Architecture, Shape
 
@@ -25,15 +26,34 @@ class Modelled(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Model:
-    """A proxy: what it is, its inventory, and whether it has attention (heads, and the FLOPs of their scores)."""
+    """A proxy: what it is and its inventory.
+
+    `pairs` is how many (query, key) pairs its attention scores, as a fraction of context²: ½ for a causal decoder, 0
+    without attention. `experts` says whether its blocks may have several.
+    """
 
     title: str
     tensors: Callable[[Shape, Shape, Architecture], tuple[Tensor, ...]]
-    attention: bool = True
+    pairs: Fraction = Fraction(1, 2)
+    experts: bool = False
+
+    @property
+    def attention(self) -> bool:
+        return self.pairs > 0
 
 
 MODELS: dict[str, Model] = {
     "transformer": Model(title="pre-norm decoder, the language-model proxy", tensors=transformer.tensors),
+    "moe": Model(title="the same with a mixture of experts for each MLP", tensors=moe.tensors, experts=True),
+    "mlp": Model(title="residual MLP on the pixels of an image", tensors=mlp.tensors, pairs=Fraction(0)),
+    "resnet": Model(
+        title="pre-activation residual convolutions, two stages", tensors=resnet.tensors, pairs=Fraction(0)
+    ),
+    "vit": Model(
+        title="vision transformer on 2×2 patches",
+        tensors=vit.tensors,
+        pairs=Fraction(1, 16),  # a quarter of the pixels either way, and all of them
+    ),
 }
 
 
@@ -41,6 +61,9 @@ def tensors(model: str, shape: Shape, base: Shape, architecture: Architecture) -
     """The parameters of a model, in forward order; `Refused` on an unknown model or a part it does not have."""
     if model not in MODELS:
         raise unknown("model", model, MODELS)
+    if shape.experts > 1 and not MODELS[model].experts:
+        several = ", ".join(name for name, entry in MODELS.items() if entry.experts)
+        raise Refused(f"experts={shape.experts} with model={model}, which has none: accepted is model={several}")
     return MODELS[model].tensors(shape, base, architecture)
 
 

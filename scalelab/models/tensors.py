@@ -91,6 +91,28 @@ def matrix(
     )  # fmt: skip
 
 
+def conv(
+    prefix: str,
+    fan_in: Dim,
+    fan_out: Dim,
+    *,
+    kernel: int,
+    role: Role = Role.HIDDEN,
+    in_block: bool = True,
+    bias: bool = False,
+    writes_residual: bool = False,
+) -> list[Tensor]:
+    """A convolution's weight, stored [fan_out, fan_in, kernel, kernel], and its bias where it has one.
+
+    It maps a window of kernel² pixels, so that many times the input's channels are its fan_in.
+    """
+    weight = Tensor(
+        name=f"{prefix}.weight", role=role, stored=(fan_out.size, fan_in.size, kernel, kernel),
+        fan_in=fan_in.times(kernel**2), fan_out=fan_out, in_block=in_block, writes_residual=writes_residual,
+    )  # fmt: skip
+    return [weight, vector(f"{prefix}.bias", fan_out, role=Role.BIAS, in_block=in_block)] if bias else [weight]
+
+
 def lookup(name: str, entries: Dim, width: Dim, *, role: Role = Role.EMBEDDING) -> Tensor:
     """A table of vectors, stored [entries, width]; a tied one is multiplied with where it reads out."""
     uses = Fraction(int(role is Role.TIED))

@@ -4,13 +4,19 @@ import torch
 
 from scalelab.models import inventory
 from scalelab.networks.layers import Proxy, fill
+from scalelab.networks.mlp import ResidualMLP
+from scalelab.networks.moe import MoE
+from scalelab.networks.resnet import ResNet
 from scalelab.networks.transformer import Transformer
 from scalelab.networks.unit_transformer import UnitTransformer
+from scalelab.networks.vit import ViT
 from scalelab.parametrizations import table
 from scalelab.resolve import settings
 from scalelab.spec import RunSpec
 
-NETWORKS: dict[str, type[Proxy]] = {"transformer": Transformer}
+NETWORKS: dict[str, type[Proxy]] = {
+    "transformer": Transformer, "moe": MoE, "mlp": ResidualMLP, "resnet": ResNet, "vit": ViT,
+}  # fmt: skip
 UNIT_SCALED: dict[str, type[Proxy]] = {
     "transformer": UnitTransformer
 }  # built of unit-scaled operations, for parametrizations that need them

@@ -34,8 +34,9 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 class Attention(nn.Module):
-    def __init__(self, shape: Shape, architecture: Architecture, scale: float) -> None:
+    def __init__(self, shape: Shape, architecture: Architecture, scale: float, *, causal: bool = True) -> None:
         super().__init__()
+        self.causal = causal
         d, gains, bias = shape.width, architecture.norm_gains, architecture.biases
         self.heads, self.kv_heads, self.head_dim, self.scale = shape.heads, shape.kv_heads, shape.head_dim, scale
         self.norm = RMSNorm(d, gain=gains)
@@ -61,7 +62,7 @@ class Attention(nn.Module):
             q_BTHK.transpose(-3, -2),
             k_BTGK.transpose(-3, -2),
             v_BTGK.transpose(-3, -2),
-            is_causal=True,
+            is_causal=self.causal,
             scale=self.scale,
             enable_gqa=self.heads != self.kv_heads,
         )

@@ -7,9 +7,10 @@ always multiplies by RMS(p); and floors a matrix's mean squared gradient at 1.2e
 from typing import Any
 
 import torch
-from torch.optim.optimizer import Optimizer, ParamsT
+from torch.optim.optimizer import ParamsT
 
 from scalelab.errors import Refused
+from scalelab.optimizers.base import PerParameter
 from scalelab.optimizers.factors import matrix_shape
 
 
@@ -18,7 +19,7 @@ def rms(x: torch.Tensor) -> torch.Tensor:
     return x.square().mean(dim=tuple(range(-min(x.ndim, 2), 0)), keepdim=True).sqrt()
 
 
-class Adafactor(Optimizer):
+class Adafactor(PerParameter):
     """Δ = −lr · max(ε2, RMS(p)) · û, with û = u / max(1, RMS(u)/d) and u = g / √v̂; v̂ = R·C / mean(R) for matrices.
 
     Decoupled weight decay p *= 1 − lr · λ. R and C are moving averages of the row and column means of g² + ε1, with
@@ -49,18 +50,6 @@ class Adafactor(Optimizer):
                 "scale_parameter": scale_parameter, "flatten": flatten,
             },
         )  # fmt: skip
-
-    @torch.no_grad()
-    def step(self, closure: Any = None) -> Any:
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
-        for group in self.param_groups:
-            for p in group["params"]:
-                if p.grad is not None:
-                    self._update(p, p.grad, group)
-        return loss
 
     def _update(self, p: torch.Tensor, grad: torch.Tensor, group: dict[str, Any]) -> None:
         state = self.state[p]

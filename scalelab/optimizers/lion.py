@@ -3,12 +3,13 @@
 from typing import Any
 
 import torch
-from torch.optim.optimizer import Optimizer, ParamsT
+from torch.optim.optimizer import ParamsT
 
 from scalelab.errors import Refused
+from scalelab.optimizers.base import PerParameter
 
 
-class Lion(Optimizer):
+class Lion(PerParameter):
     """Δ = −lr · sign(β1·m + (1−β1)·g), then m ← β2·m + (1−β2)·g; decoupled weight decay p *= 1 − lr · λ."""
 
     def __init__(
@@ -21,18 +22,6 @@ class Lion(Optimizer):
         if not 0.0 <= min(betas) <= max(betas) < 1.0:
             raise Refused(f"betas are {betas}: each is at least 0 and below 1")
         super().__init__(params, {"lr": lr, "betas": betas, "weight_decay": weight_decay})
-
-    @torch.no_grad()
-    def step(self, closure: Any = None) -> Any:
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
-        for group in self.param_groups:
-            for p in group["params"]:
-                if p.grad is not None:
-                    self._update(p, p.grad, group)
-        return loss
 
     def _update(self, p: torch.Tensor, grad: torch.Tensor, group: dict[str, Any]) -> None:
         state = self.state[p]

@@ -7,9 +7,10 @@ by a factor of the shape out of sight of the parameter group.
 from typing import Any
 
 import torch
-from torch.optim.optimizer import Optimizer, ParamsT
+from torch.optim.optimizer import ParamsT
 
 from scalelab.errors import Refused
+from scalelab.optimizers.base import PerParameter
 from scalelab.optimizers.factors import matrix_shape
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # of the quintic: the steepest at zero that keeps every value near 1
@@ -28,7 +29,7 @@ def orthogonalized(x: torch.Tensor, *, steps: int, eps: float, dtype: torch.dtyp
     return (wide.mT if tall else wide).reshape(x.shape)
 
 
-class Muon(Optimizer):
+class Muon(PerParameter):
     """Δ = −lr · NS(m), of spectral norm about lr in every matrix; decoupled weight decay p *= 1 − lr · λ.
 
     m ← μ·m + (1−μ)·g, and with `nesterov` NS sees μ·m + (1−μ)·g of the new m. There is no factor of the shape: the lr
@@ -65,18 +66,6 @@ class Muon(Optimizer):
         super().add_param_group(param_group)
         for p in self.param_groups[-1]["params"]:
             matrix_shape(p.shape)
-
-    @torch.no_grad()
-    def step(self, closure: Any = None) -> Any:
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
-        for group in self.param_groups:
-            for p in group["params"]:
-                if p.grad is not None:
-                    self._update(p, p.grad, group)
-        return loss
 
     def _update(self, p: torch.Tensor, grad: torch.Tensor, group: dict[str, Any]) -> None:
         state, momentum = self.state[p], group["momentum"]

@@ -9,6 +9,7 @@ import torch
 from torch.optim.optimizer import Optimizer, ParamsT
 
 from scalelab.errors import Refused, unknown
+from scalelab.optimizers.base import PerParameter
 from scalelab.optimizers.factors import matrix_shape
 
 DAMPINGS = ("absolute", "relative")
@@ -36,7 +37,7 @@ def inverse_root(matrix: torch.Tensor, root: float, eps: float, damping: str) ->
     return inverse
 
 
-class Shampoo(Optimizer):
+class Shampoo(PerParameter):
     """Δ = −lr · L^−root · m̂ · R^−root, where L and R are moving averages of g·gᵀ and gᵀ·g, corrected for their start.
 
     Decoupled weight decay p *= 1 − lr · λ. With root ¼ (the paper's, for matrices) the update does not know the scale
@@ -79,18 +80,6 @@ class Shampoo(Optimizer):
         for kind, accepted in (("damping", DAMPINGS), ("graft", GRAFTS)):
             if group[kind] not in accepted:
                 raise unknown(kind, group[kind], accepted)
-
-    @torch.no_grad()
-    def step(self, closure: Any = None) -> Any:
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
-        for group in self.param_groups:
-            for p in group["params"]:
-                if p.grad is not None:
-                    self._update(p, p.grad, group)
-        return loss
 
     def _update(self, p: torch.Tensor, grad: torch.Tensor, group: dict[str, Any]) -> None:
         state = self.state[p]

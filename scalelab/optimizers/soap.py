@@ -3,14 +3,15 @@
 from typing import Any
 
 import torch
-from torch.optim.optimizer import Optimizer, ParamsT
+from torch.optim.optimizer import ParamsT
 
 from scalelab.errors import Refused
+from scalelab.optimizers.base import PerParameter
 from scalelab.optimizers.factors import matrix_shape
 from scalelab.optimizers.shampoo import require_matrices
 
 
-class SOAP(Optimizer):
+class SOAP(PerParameter):
     """Δ = −lr · Q_L · (Q_Lᵀ·m̂·Q_R / (√v̂ + ε)) · Q_Rᵀ, with v the moving average of (Q_Lᵀ·g·Q_R)².
 
     Decoupled weight decay p *= 1 − lr · λ. Q_L and Q_R start as the eigenvectors of g·gᵀ and gᵀ·g and follow their
@@ -45,18 +46,6 @@ class SOAP(Optimizer):
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         super().add_param_group(param_group)
         require_matrices(self)
-
-    @torch.no_grad()
-    def step(self, closure: Any = None) -> Any:
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
-        for group in self.param_groups:
-            for p in group["params"]:
-                if p.grad is not None:
-                    self._update(p, p.grad, group)
-        return loss
 
     def _update(self, p: torch.Tensor, grad: torch.Tensor, group: dict[str, Any]) -> None:
         state = self.state[p]

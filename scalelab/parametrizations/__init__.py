@@ -7,6 +7,7 @@ from scalelab.parametrizations.depth_mup import DEPTH_MUP
 from scalelab.parametrizations.everett import EVERETT
 from scalelab.parametrizations.muon import MUON_MATCH_RMS, MUON_ORIGINAL
 from scalelab.parametrizations.mup import MUP, MUP_PACKAGE, MUP_TABLE_3, MUP_TABLE_9
+from scalelab.parametrizations.published import MEGATRON, PUBLISHED
 from scalelab.parametrizations.sp import SP
 from scalelab.parametrizations.table import Family, Parametrization, Role, Rule, Site
 from scalelab.parametrizations.u_mup import U_MUP
@@ -17,6 +18,7 @@ TABLES: dict[str, Parametrization] = {
     "mup_table_3": MUP_TABLE_3,
     "mup_table_9": MUP_TABLE_9,
     "mup_package": MUP_PACKAGE,
+    "megatron": MEGATRON,
     "depth_mup": DEPTH_MUP,
     "completep": COMPLETEP,
     "completep_half": COMPLETEP_HALF,
@@ -40,4 +42,4 @@ def table(name: str) -> Parametrization:
     return TABLES[name]
 
 
-__all__ = ["POLICIES", "TABLES", "Family", "Parametrization", "Role", "Rule", "Site", "table"]
+__all__ = ["POLICIES", "PUBLISHED", "TABLES", "Family", "Parametrization", "Role", "Rule", "Site", "table"]

@@ -55,5 +55,5 @@ MUON_MATCH_RMS = _with(
     "SP with Muon matched to Adam's update size (Moonlight)",
     "Moonlight (arXiv:2502.16982) §2.2: 0.2·√max(n_out, n_in); torch.optim.Muon adjust_lr_fn='match_rms_adamw'",
     "The factor makes a Muon step as large as an Adam step of the same lr, which is what grows like width under SP:"
-    " the optimum is not claimed to transfer. Together with Adam's muP lr of 1/m a growth of √m would be left.",
+    " the optimum is not claimed to transfer. Together with Adam's muP lr of 1/m a fall by √m would be left.",
 )

@@ -13,27 +13,28 @@ PACKAGE = ROOT / "scalelab"
 
 # In the direction of the data: a room may import those of the rows above it, and those of its own row.
 ORDER: tuple[tuple[str, ...], ...] = (
-    ("errors", "files", "scale"),
+    ("console", "errors", "files", "scale"),
     ("shape",),
     ("parametrizations",),
     ("models", "optimizers"),
-    ("hparams",),
+    ("hparams", "compare"),
     ("spec",),
     ("resolve",),
-    ("data",),
+    ("data", "derivations"),
     ("trials",),
     ("laws",),
     ("config", "readers", "recipe"),
-    ("target", "confirm", "trackers", "evidence", "overrides"),
+    ("target", "confirm", "trackers", "evidence", "overrides", "explain"),
     ("preflight",),
     ("recommend",),
     ("networks",),
     ("optim",),
+    ("modules",),
     ("train", "probe"),
     ("jobs",),
-    ("plots", "progress"),
-    ("report", "show", "plan", "catalogue"),
-    ("launch",),
+    ("plots", "progress", "show_tables", "show_explained", "show_checks", "catalogue_tables"),
+    ("report", "show", "plan", "catalogue", "plots_checks"),
+    ("launch", "checks"),
     ("commands",),
     ("cli",),
 )
@@ -46,8 +47,10 @@ EXCEPTIONS = {
 }
 
 LIGHT = (
-    "errors", "files", "scale", "shape", "parametrizations", "optimizers", "models", "hparams", "spec", "resolve",
+    "console", "errors", "files", "scale", "shape",
+    "parametrizations", "optimizers", "models", "hparams", "spec", "resolve",
     "data", "trials", "readers", "laws", "recipe", "config", "overrides", "target", "recommend", "confirm",
+    "compare", "derivations", "explain", "show_tables", "show_explained", "catalogue_tables",
 )  # fmt: skip
 HEAVY = ("torch", "hydra", "omegaconf", "optuna", "wandb", "matplotlib")
 

@@ -2,18 +2,16 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from scalelab.commands import CHECK_LR
 from scalelab.errors import Refused
-from scalelab.probe import TOLERANCE, Check, Slope, coordinate_check
-from scalelab.shape import Architecture
-from tests.conftest import make_spec
+from scalelab.probe import CHECK_LR, TOLERANCE, Check, Slope, coordinate_check
 from tests.helpers import one_line, scalelab, squeezed
+from tests.probe.sizes import specs
 
 WIDTHS, DEPTHS = (64, 128, 256), (4, 8, 16, 32)
 MODULES = (
@@ -21,31 +19,8 @@ MODULES = (
 )  # fmt: skip
 
 
-def checked(
-    parametrization: str, axis: str, values: Sequence[int], *, steps: int = 4, lr: float = CHECK_LR, seeds: int = 2
-) -> Check:
-    specs = [
-        [
-            replace(
-                make_spec(
-                    parametrization,
-                    width=value if axis == "width" else 32,
-                    base_width=values[0] if axis == "width" else 32,
-                    depth=value if axis == "depth" else 2,
-                    base_depth=values[0] if axis == "depth" else 2,
-                    seed=seed,
-                    hparams={"lr": lr, "weight_decay": 0.0},
-                    sizes={"context": 32, "heads": 1 if axis == "depth" else value // 32},
-                    base_sizes={"context": 32, "heads": 1 if axis == "depth" else values[0] // 32},
-                    architecture=Architecture(),
-                    tokens=64 * 32,
-                )
-            )
-            for seed in range(seeds)
-        ]
-        for value in values
-    ]
-    return coordinate_check(specs, axis=axis, steps=steps)
+def checked(parametrization: str, axis: str, values: Sequence[int], *, steps: int = 4, **given: Any) -> Check:
+    return coordinate_check(specs(parametrization, axis, values, **given), axis=axis, steps=steps)
 
 
 def slopes(check: Check) -> dict[str, Slope]:
@@ -98,7 +73,7 @@ def test_slopes_are_those_of_a_least_squares_line() -> None:
 
 def test_a_network_that_does_not_survive_is_refused() -> None:
     with pytest.raises(Refused, match=r"diverged within 4 steps.*lower the lr"):
-        checked("sp", "width", (32, 64), lr=1e20)
+        checked("sp", "width", (32, 64), hparams={"lr": 1e20})
 
 
 def test_it_is_the_same_each_time() -> None:
@@ -122,7 +97,7 @@ def test_the_command_says_so_with_its_exit_status(parametrization: str, status: 
     plain = json.loads((tmp_path / f"check_{parametrization}_width.json").read_text())
     assert plain["passed"] is (status == 0)
     assert (plain["parametrization"], plain["axis"], plain["values"]) == (parametrization, "width", [64, 128, 256])
-    assert plain["lr"] == CHECK_LR and plain["optimizer"] == "adamw"
+    assert plain["lr"] == CHECK_LR["adamw"] and plain["optimizer"] == "adamw"
     assert [slope["module"] for slope in plain["slopes"]] == plain["modules"] == list(MODULES)
     assert np.array(plain["update"]).shape == (3, 2, 4, len(MODULES))
     assert {"svg", "png"} <= {file.suffix[1:] for file in tmp_path.iterdir()}

@@ -1,0 +1,119 @@
+"""`check` as the command line runs it: the same configuration at several sizes, a check of `probe`, its files."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+from rich.console import Console
+
+from scalelab import plots, plots_checks, probe, report, show_checks
+from scalelab.errors import Refused
+from scalelab.overrides import split_flags
+from scalelab.plan import plan
+from scalelab.spec import RunSpec
+
+Specs = Sequence[Sequence[RunSpec]]
+COORDINATE_STEPS = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """What the options of the command say, whichever check it is."""
+
+    specs: Specs
+    axis: str
+    steps: int | None
+    target: int | None
+    console: Console
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kind:
+    """One check: how it is run, shown and drawn, and what the names of its files begin with."""
+
+    file: str
+    run: Callable[[Asked], Any]
+    show: Callable[[Any, Console], None]
+    draw: Callable[[Any], Figure]
+    calibrated_lr: bool = False  # where none is given, the one the check is calibrated at
+
+
+def _coordinate(asked: Asked) -> probe.Check:
+    steps = asked.steps or COORDINATE_STEPS
+    return probe.coordinate_check(asked.specs, axis=asked.axis, steps=steps, console=asked.console)
+
+
+def _gradients(asked: Asked) -> probe.GradientCheck:
+    if asked.steps is not None:
+        raise Refused("--gradients looks at initialisation: leave --steps out")
+    return probe.gradient_check(asked.specs, axis=asked.axis, console=asked.console)
+
+
+def _stability(asked: Asked) -> probe.Stability:
+    steps = asked.steps or asked.specs[0][0].horizon.steps
+    return probe.stability(asked.specs, axis=asked.axis, steps=steps, target=asked.target, console=asked.console)
+
+
+KINDS: dict[str, Kind] = {
+    "coordinate": Kind(
+        file="check", run=_coordinate, show=show_checks.check, draw=plots.coordinate_check, calibrated_lr=True
+    ),
+    "gradients": Kind(
+        file="gradients", run=_gradients, show=show_checks.gradient_check, draw=plots_checks.gradient_check
+    ),
+    "stability": Kind(file="stability", run=_stability, show=show_checks.stability, draw=plots_checks.stability),
+}
+
+
+def check(
+    arguments: Sequence[str],
+    *,
+    kind: str,
+    widths: str,
+    depths: str | None,
+    steps: int | None,
+    seeds: int,
+    target: int | None,
+    out: Path,
+    console: Console,
+) -> bool:
+    """One of `KINDS` on the configuration that the arguments state, printed and written; True if it passed."""
+    chosen = KINDS[kind]
+    overrides, multirun, directories = split_flags(arguments)
+    if multirun:
+        raise Refused("check takes no -m: give --widths or --depths")
+    if target is not None and kind != "stability":
+        raise Refused("a target is for --stability: the other checks extrapolate nothing")
+    axis, sizes = ("width", widths) if depths is None else ("depth", depths)
+    values = _values(axis, sizes)
+    specs: list[list[RunSpec]] = []
+    for value in values:
+        given = [*overrides, f"{axis}={value}", f"base.{axis}={values[0]}"]
+        runs = plan([*given, f"seed={','.join(map(str, range(seeds)))}"], multirun=True, directories=directories).runs
+        specs.append([run.spec for run in runs])
+    if chosen.calibrated_lr and not any(override.startswith(("lr=", "lr_factor=")) for override in overrides):
+        specs = [[_at_check_lr(spec) for spec in of_size] for of_size in specs]
+    if out.exists() and not out.is_dir():  # asked before the work, not after it
+        raise Refused(f"-o {out} is a file: accepted is a folder, made where it is not there")
+    found = chosen.run(Asked(specs=specs, axis=axis, steps=steps, target=target, console=console))
+    chosen.show(found, console)
+    report.write_check(found, out, kind=chosen.file, draw=chosen.draw)
+    written = f"{out}/{chosen.file}_{found.parametrization}_{axis}.json"
+    console.print(f"written: {written} and its figure", highlight=False)
+    return bool(found.passed)
+
+
+def _values(axis: str, sizes: str) -> list[int]:
+    try:
+        values = sorted({int(size) for size in sizes.split(",")})
+    except ValueError:
+        raise Refused(f"--{axis}s {sizes!r}: accepted are whole numbers separated by commas") from None
+    if len(values) < 2:
+        raise Refused(f"--{axis}s {sizes!r}: a slope needs two sizes or more")
+    return values
+
+
+def _at_check_lr(spec: RunSpec) -> RunSpec:
+    return replace(spec, hparams=replace(spec.hparams, lr=probe.check_lr(spec)))

@@ -1,0 +1,30 @@
+"""Short trainings, looked at as numbers with a verdict: what keeps its size as a network grows, and what does not.
+
+walk (a few steps, seen from outside), slopes (lines through sizes) → coordinate, gradients, stability, spectrum
+"""
+
+from scalelab.probe.coordinate import CHECK_LR, TOLERANCE, Check, Slope, check_lr, coordinate_check
+from scalelab.probe.gradients import ClassSlope, GradientCheck, gradient_check
+from scalelab.probe.growth import Growth
+from scalelab.probe.slopes import Estimate
+from scalelab.probe.spectrum import MatrixSpectrum, Spectrum, spectrum
+from scalelab.probe.stability import Stability, stability
+
+__all__ = [
+    "CHECK_LR",
+    "TOLERANCE",
+    "Check",
+    "ClassSlope",
+    "Estimate",
+    "GradientCheck",
+    "Growth",
+    "MatrixSpectrum",
+    "Slope",
+    "Spectrum",
+    "Stability",
+    "check_lr",
+    "coordinate_check",
+    "gradient_check",
+    "spectrum",
+    "stability",
+]
