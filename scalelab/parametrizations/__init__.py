@@ -8,6 +8,7 @@ from scalelab.parametrizations.everett import EVERETT
 from scalelab.parametrizations.muon import MUON_MATCH_RMS, MUON_ORIGINAL
 from scalelab.parametrizations.mup import MUP, MUP_PACKAGE, MUP_TABLE_3, MUP_TABLE_9
 from scalelab.parametrizations.published import MEGATRON, PUBLISHED
+from scalelab.parametrizations.soap import MUP_SOAP_DENSE
 from scalelab.parametrizations.sp import SP
 from scalelab.parametrizations.table import Family, Parametrization, Role, Rule, Site
 from scalelab.parametrizations.u_mup import U_MUP
@@ -25,6 +26,7 @@ TABLES: dict[str, Parametrization] = {
     "completed_p": COMPLETED_P,
     "completed_p_half": COMPLETED_P_HALF,
     "u_mup": U_MUP,
+    "mup_soap_dense": MUP_SOAP_DENSE,
     "muon_original": MUON_ORIGINAL,
     "muon_match_rms": MUON_MATCH_RMS,
     **EVERETT,

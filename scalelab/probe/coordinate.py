@@ -14,9 +14,10 @@ from rich.console import Console
 
 from scalelab.errors import Refused
 from scalelab.networks.layers import LOGITS, STREAM
-from scalelab.parametrizations import table
+from scalelab.parametrizations import Family, Role, table
 from scalelab.probe.slopes import slope
 from scalelab.probe.walk import outputs, over, walk
+from scalelab.scale import Power
 from scalelab.spec import RunSpec
 
 # Measured on transformers of width 64 to 512: muP's slopes lie within ±0.15 after the first steps, SP's reach +0.5 to
@@ -34,8 +35,8 @@ CHECK_LR: dict[str, float] = {
     "adafactor": 0.005,  # −0.03; +0.44
     "muon": 0.005,  # +0.11; +0.92, of the logits: square matrices need no rule, what AdamW is handed does
     "shampoo": 0.005,  # +0.11; +0.92, likewise
-    "shampoo_half": 1e-6,  # +1.07; +0.77: mup does not pass, because directions that only noise visits are amplified
-    "soap": 0.001,  # +0.59; +0.76: mup does not pass, see tests/probe/test_matrix.py
+    "shampoo_half": 1e-4,  # at damping 1e-3: +0.19; at 1e-8 +1.07, for directions that only noise visits are amplified
+    "soap": 0.001,  # +0.59 (mup_soap_dense: +0.10); +0.76
     "adamw_muon": 0.005,  # as adamw, which is all that the check sees of it
 }
 # A unit-scaled table states its rates for weights of unit variance, at the shape of ones.
@@ -121,6 +122,7 @@ def coordinate_check(
     if not (np.isfinite(activation).all() and np.isfinite(update).all()):
         raise _diverged(first, steps)
     values = [getattr(seeds[0].shape, axis) for seeds in specs]
+    slowed = _slowed(first) if axis == "width" else 0.0
     return Check(
         parametrization=first.parametrization,
         optimizer=first.optimizer,
@@ -131,7 +133,7 @@ def coordinate_check(
         activation=activation,
         update=update,
         slopes=tuple(
-            _slope(module, axis, values, activation[..., -1, index], update[..., -1, index])
+            _slope(module, axis, values, activation[..., -1, index], update[..., -1, index], slowed)
             for index, module in enumerate(modules)
         ),
     )
@@ -141,13 +143,24 @@ def _diverged(spec: RunSpec, steps: int) -> Refused:
     return Refused(f"a network diverged within {steps} steps at lr={spec.hparams.lr:g}: lower the lr")
 
 
-def _slope(module: str, axis: str, values: Sequence[int], activation: np.ndarray, update: np.ndarray) -> Slope:
+def _slowed(spec: RunSpec) -> float:
+    """How much the embedding's change falls with width by the table's own word: u-muP's Table 2 says by width^-½."""
+    rule = table(spec.parametrization).rules.get((Role.EMBEDDING, Family.ADAM))
+    if rule is None or spec.kind.family_of(Role.EMBEDDING) is not Family.ADAM or not isinstance(rule.lr, Power):
+        return 0.0
+    return max(0.0, -float((rule.multiplier * rule.lr).exponent("fan_out")))
+
+
+def _slope(
+    module: str, axis: str, values: Sequence[int], activation: np.ndarray, update: np.ndarray, slowed: float
+) -> Slope:
     act, se_act = slope(values, activation)
     upd, se_upd = slope(values, update)
     # Logits at initialisation, a router's too, are a Gaussian process that falls like width^-1/2 (TP-V App. D.2), and
     # so does the part of their change that the initial weights read from changed activations: so much of a fall is
     # right for them.
     lowest = -TOLERANCE - (0.5 if module in OUTPUTS and axis == "width" else 0.0)
+    lowest_update = lowest - (slowed if module == "embedding" else 0.0)
     # What random branches add to the stream at initialisation falls like depth^(1/2−α), α of the branch multiplier: to
     # the embedding's size, and not to nothing.
     lowest_activation = lowest - (0.5 if axis == "depth" else 0.0)
@@ -155,7 +168,7 @@ def _slope(module: str, axis: str, values: Sequence[int], activation: np.ndarray
         verdict = "not judged"
     elif act > TOLERANCE or upd > TOLERANCE:
         verdict = "grows"
-    elif act < lowest_activation or upd < lowest:
+    elif act < lowest_activation or upd < lowest_update:
         verdict = "vanishes"
     else:
         verdict = "ok"

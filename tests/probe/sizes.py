@@ -31,6 +31,7 @@ def specs(
 ) -> list[list[RunSpec]]:
     """A spec a size and seed; the smallest size is the base, head_dim 32 fixed, the lr that of the check."""
     momentum = {"muon": 0.95, "adamw_muon": 0.95, "sgd": 0.9}.get(optimizer, 0.0)
+    damping = 1e-3 if optimizer == "shampoo_half" else 1e-8  # as conf/optimizer has them
     smallest = width if axis == "depth" else values[0]
     unit = table(parametrization).unit_scaled
     given = architecture or Architecture(norm_gains="none" if unit else "vector")
@@ -45,7 +46,7 @@ def specs(
             seed=seed,
             optimizer=optimizer,
             schedule="wsd" if OPTIMIZERS[optimizer].then else "constant",
-            hparams={"weight_decay": 0.0, "momentum": momentum, **(hparams or {})},
+            hparams={"weight_decay": 0.0, "momentum": momentum, "damping": damping, **(hparams or {})},
             sizes={"context": CONTEXT, "heads": (value if axis == "width" else width) // 32},
             base_sizes={"context": CONTEXT, "heads": smallest // 32},
             architecture=given,
