@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from scalelab.hparams import Hparams
 from scalelab.optimizers.adafactor import Adafactor
 from scalelab.optimizers.adam_atan2 import AdamAtan2
 from scalelab.optimizers.lion import Lion
@@ -17,6 +18,8 @@ from scalelab.resolve import Setting, betas, groups, settings
 from scalelab.spec import RunSpec
 
 Groups = list[dict[str, Any]]
+Betas = tuple[float, float]
+Builder = Callable[[Groups, Hparams, Betas], torch.optim.Optimizer]
 
 
 def parameter_groups(network: nn.Module, resolved: Sequence[Setting]) -> Groups:
@@ -31,7 +34,7 @@ def parameter_groups(network: nn.Module, resolved: Sequence[Setting]) -> Groups:
         entry = {
             "params": [parameters.pop(name) for name in group.names],
             "names": list(group.names),
-            "family": group.family,
+            "family": str(group.family),  # a plain string: a checkpoint of the optimizer loads with weights_only
             "peak_lr": group.lr,
             "lr": group.lr,
             "weight_decay": group.weight_decay,
@@ -42,38 +45,44 @@ def parameter_groups(network: nn.Module, resolved: Sequence[Setting]) -> Groups:
     return found
 
 
-def _adamw(grouped: Groups, spec: RunSpec) -> torch.optim.Optimizer:
+def _adamw(grouped: Groups, hparams: Hparams, betas: Betas) -> torch.optim.Optimizer:
     # Fused: several times the default's speed on a CPU.
-    return torch.optim.AdamW(grouped, betas=betas(spec), fused=True)
+    return torch.optim.AdamW(grouped, betas=betas, fused=True)
 
 
-def _sgd(grouped: Groups, spec: RunSpec) -> torch.optim.Optimizer:
-    return torch.optim.SGD(grouped, lr=spec.hparams.lr, momentum=spec.hparams.momentum)
-
-
-def _muon(grouped: Groups, spec: RunSpec) -> torch.optim.Optimizer:
+def _muon(grouped: Groups, hparams: Hparams, betas: Betas) -> torch.optim.Optimizer:
     # bfloat16 is for tensor cores: on a CPU it is seventy times slower than float32.
     on_cpu = all(p.device.type == "cpu" for group in grouped for p in group["params"])
     dtype = torch.float32 if on_cpu else torch.bfloat16
-    return Muon(grouped, lr=spec.hparams.lr, momentum=spec.hparams.momentum, ns_dtype=dtype)
+    return Muon(grouped, momentum=hparams.momentum, ns_dtype=dtype)
 
 
-def _shampoo(root: float) -> Callable[[Groups, RunSpec], torch.optim.Optimizer]:
-    return lambda grouped, spec: Shampoo(grouped, lr=spec.hparams.lr, betas=betas(spec), root=root, damping="absolute")
+def _shampoo(root: float) -> Builder:
+    return lambda grouped, hparams, betas: Shampoo(grouped, betas=betas, root=root, damping="absolute")
 
 
-BUILDERS: dict[str, Callable[[Groups, RunSpec], torch.optim.Optimizer]] = {
+# From parameter groups that carry lr, weight_decay and eps, and what all groups share.
+BUILDERS: dict[str, Builder] = {
     "adamw": _adamw,
-    "sgd": _sgd,
-    "adam_atan2": lambda grouped, spec: AdamAtan2(grouped, lr=spec.hparams.lr, betas=betas(spec)),
-    "lion": lambda grouped, spec: Lion(grouped, lr=spec.hparams.lr, betas=betas(spec)),
-    "adafactor": lambda grouped, spec: Adafactor(grouped, lr=spec.hparams.lr),
+    "sgd": lambda grouped, hparams, betas: torch.optim.SGD(grouped, momentum=hparams.momentum),
+    "adam_atan2": lambda grouped, hparams, betas: AdamAtan2(grouped, betas=betas),
+    "lion": lambda grouped, hparams, betas: Lion(grouped, betas=betas),
+    "adafactor": lambda grouped, hparams, betas: Adafactor(grouped),
     "muon": _muon,
     "shampoo": _shampoo(1 / 4),
     "shampoo_half": _shampoo(1 / 2),
-    "soap": lambda grouped, spec: SOAP(grouped, lr=spec.hparams.lr, betas=betas(spec)),
+    "soap": lambda grouped, hparams, betas: SOAP(grouped, betas=betas),
     "adamw_muon": _adamw,
 }
+
+
+def built(name: str, grouped: Groups, hparams: Hparams, betas: Betas) -> list[torch.optim.Optimizer]:
+    """An optimizer of that name from parameter groups: one, or two where it hands what is no matrix to AdamW."""
+    handed = [group for group in grouped if group["family"] == Family.ADAM]
+    kept = [group for group in grouped if group["family"] != Family.ADAM]
+    if not kept or not handed:
+        return [BUILDERS[name](grouped, hparams, betas)]
+    return [BUILDERS[name](kept, hparams, betas), _adamw(handed, hparams, betas)]
 
 
 def optimizers(network: nn.Module, spec: RunSpec, *, then: bool = False) -> list[torch.optim.Optimizer]:
@@ -83,11 +92,7 @@ def optimizers(network: nn.Module, spec: RunSpec, *, then: bool = False) -> list
     """
     name = spec.kind.then if then and spec.kind.then else spec.optimizer
     grouped = parameter_groups(network, settings(spec, optimizer=name))
-    handed = [group for group in grouped if group["family"] is Family.ADAM]
-    kept = [group for group in grouped if group["family"] is not Family.ADAM]
-    if not kept or not handed:
-        return [BUILDERS[name](grouped, spec)]
-    return [BUILDERS[name](kept, spec), _adamw(handed, spec)]
+    return built(name, grouped, spec.hparams, betas(spec))
 
 
 def set_lr(found: Sequence[torch.optim.Optimizer], factor: float) -> None:

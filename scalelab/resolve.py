@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from scalelab.errors import Refused
+from scalelab.hparams import Hparams
 from scalelab.models import Tensor, inventory
 from scalelab.optimizers import Optimizer, optimizer_kind
 from scalelab.optimizers.factors import effective, shape_factor
@@ -60,15 +61,19 @@ def multipliers(spec: RunSpec) -> Multipliers:
 
 def betas(spec: RunSpec) -> tuple[float, float]:
     """β1 and β2 of the run; `Refused` where the table's factor on 1−β leaves nothing of one."""
-    factor = table(spec.parametrization).one_minus_beta(spec.scales)
+    return moved_betas(spec.hparams, table(spec.parametrization).one_minus_beta(spec.scales))
+
+
+def moved_betas(hparams: Hparams, factor: float) -> tuple[float, float]:
+    """β1 and β2 with 1−β multiplied by `factor`; `Refused` where that leaves nothing of one."""
     found = []
     for name in ("beta1", "beta2"):
-        value = getattr(spec.hparams, name)
+        value = getattr(hparams, name)
         moved = value if factor == 1.0 else 1 - (1 - value) * factor
         if moved < 0:
             raise Refused(
-                f"{name}={value:g} becomes {moved:.3g}: {spec.parametrization!r} multiplies 1−β by {factor:g} from"
-                " base.batch_tokens to batch_tokens; use a smaller batch, or a base nearer to it"
+                f"{name}={value:g} becomes {moved:.3g}: the table multiplies 1−β by {factor:g} from the base's batch"
+                " and tokens; use a smaller batch, or a base nearer to it"
             )
         found.append(moved)
     return found[0], found[1]
@@ -87,7 +92,7 @@ def settings(spec: RunSpec, *, optimizer: str | None = None) -> tuple[Setting, .
 
 def _setting(spec: RunSpec, kind: Optimizer, tensor: Tensor, ratios: Ratios) -> Setting:
     hparams, family = spec.hparams, kind.family_of(tensor.role)
-    lr, weight_decay = _base_rates(spec, kind, tensor, family)
+    lr, weight_decay, eps = base_values(hparams, kind, tensor)
     rule = table(spec.parametrization).rule(tensor.role, family)
     decayed = with_policy(rule, tensor.role, spec.weight_decay_policy)
     tunable = hparams.logits_multiplier if tensor.role in (Role.READOUT, Role.TIED) else 1.0
@@ -98,22 +103,23 @@ def _setting(spec: RunSpec, kind: Optimizer, tensor: Tensor, ratios: Ratios) -> 
         multiplier=tunable * rule.multiplier(ratios),
         lr=lr * rule.lr(ratios),
         weight_decay=0.0 if decayed is None else weight_decay * decayed.weight_decay(ratios),
-        eps=None if rule.eps is None or not kind.eps else _base_eps(spec, family) * rule.eps(ratios),
+        eps=None if rule.eps is None or not kind.eps else eps * rule.eps(ratios),
     )
 
 
-def _base_rates(spec: RunSpec, kind: Optimizer, tensor: Tensor, family: Family) -> tuple[float, float]:
-    """Learning rate and weight decay at the base; a shape factor is on the update alone, as in published Muons."""
-    lr, weight_decay = spec.hparams.lr, spec.hparams.weight_decay
-    if kind.hands_over and family is Family.ADAM:
-        return lr * spec.hparams.handed_lr_factor, weight_decay
-    if family is not Family.MUON or tensor.fan_in is None:
-        return lr, weight_decay
-    return effective(lr, weight_decay, shape_factor(spec.hparams.shape_factor, tensor.fan_out.base, tensor.fan_in.base))
+def base_values(hparams: Hparams, kind: Optimizer, tensor: Tensor) -> tuple[float, float, float]:
+    """Learning rate, weight decay and eps (or damping) of a tensor at the base, before any table moves them.
 
-
-def _base_eps(spec: RunSpec, family: Family) -> float:
-    return spec.hparams.eps if family is Family.ADAM else spec.hparams.damping
+    A shape factor is on the update alone, not on the decay, as in published Muons.
+    """
+    family = kind.family_of(tensor.role)
+    lr, weight_decay = hparams.lr, hparams.weight_decay
+    if family is Family.ADAM:
+        return lr * hparams.handed_lr_factor if kind.hands_over else lr, weight_decay, hparams.eps
+    if family is Family.MUON and tensor.fan_in is not None:
+        factor = shape_factor(hparams.shape_factor, tensor.fan_out.base, tensor.fan_in.base)
+        return *effective(lr, weight_decay, factor), hparams.damping
+    return lr, weight_decay, hparams.damping
 
 
 def _init(spec: RunSpec, tensor: Tensor, rule: Rule) -> Power:
@@ -167,4 +173,6 @@ def groups(resolved: Iterable[Setting]) -> tuple[Group, ...]:
     )  # fmt: skip
 
 
-__all__ = ["Group", "Multipliers", "Setting", "betas", "groups", "multipliers", "settings"]
+__all__ = [
+    "Group", "Multipliers", "Setting", "base_values", "betas", "groups", "moved_betas", "multipliers", "settings",
+]  # fmt: skip

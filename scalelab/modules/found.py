@@ -1,9 +1,9 @@
 """What `parametrize` found: the settings of every parameter, and the ordinary torch things that are made of them."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from statistics import median
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import nn
@@ -12,26 +12,15 @@ from scalelab.errors import Refused, unknown
 from scalelab.hparams import Hparams
 from scalelab.modules.parameters import unwrapped
 from scalelab.modules.sites import Sites
-from scalelab.optim import BUILDERS
+from scalelab.optim import built
 from scalelab.optimizers import optimizer_kind
-from scalelab.optimizers.factors import effective, shape_factor
-from scalelab.parametrizations.table import Family, Parametrization
-from scalelab.resolve import Setting
+from scalelab.parametrizations.table import Parametrization
+from scalelab.resolve import Setting, base_values, moved_betas
 from scalelab.scale import Ratios
-from scalelab.spec import RunSpec
 
 READS = ("eps", "damping", "beta1", "beta2", "momentum", "shape_factor", "handed_lr_factor")  # fields of `Hparams`
 Rate = float | torch.Tensor
 Groups = list[dict[str, Any]]
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Run:
-    """As much of a `RunSpec` as building an optimizer reads; its betas are moved already, and SP moves none."""
-
-    hparams: Hparams
-    parametrization: str = "sp"
-    scales: Ratios = field(default_factory=Ratios)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,18 +54,12 @@ class Parametrized:
         return tuple(self._valued(setting, stated) for setting in self.settings)
 
     def _valued(self, setting: Setting, stated: Hparams) -> Setting:
-        rate, decay, adam = stated.lr, stated.weight_decay, setting.family is Family.ADAM
-        base_eps = stated.eps if adam else stated.damping
-        if optimizer_kind(self.optimizer_name).hands_over and adam:
-            rate *= stated.handed_lr_factor
-        fan_in, fan_out = setting.tensor.fan_in, setting.tensor.fan_out
-        if setting.family is Family.MUON and fan_in is not None:
-            rate, decay = effective(rate, decay, shape_factor(stated.shape_factor, fan_out.base, fan_in.base))
+        lr, weight_decay, eps = base_values(stated, optimizer_kind(self.optimizer_name), setting.tensor)
         return replace(
             setting,
-            lr=rate * setting.lr,
-            weight_decay=decay * setting.weight_decay,
-            eps=None if setting.eps is None else base_eps * setting.eps,
+            lr=lr * setting.lr,
+            weight_decay=weight_decay * setting.weight_decay,
+            eps=None if setting.eps is None else eps * setting.eps,
         )
 
     def groups(self, *, lr: Rate, weight_decay: float = 0.0, model: nn.Module | None = None, **hparams: Any) -> Groups:
@@ -122,11 +105,8 @@ class Parametrized:
 
     def betas(self, beta1: float = 0.9, beta2: float = 0.95) -> tuple[float, float]:
         """β1 and β2, moved by the table from the base's batch and tokens; `Refused` where nothing of one is left."""
-        factor = self.parametrization.one_minus_beta(self.scales)
-        moved = tuple(beta if factor == 1.0 else 1 - (1 - beta) * factor for beta in (beta1, beta2))
-        if min(moved) < 0:
-            raise Refused(f"betas {beta1:g}, {beta2:g} become {moved[0]:.3g}, {moved[1]:.3g}: 1−β is ×{factor:g}")
-        return moved[0], moved[1]
+        stated = Hparams(lr=1.0, beta1=beta1, beta2=beta2)
+        return moved_betas(stated, self.parametrization.one_minus_beta(self.scales))
 
     def optimizers(
         self, *, lr: Rate, weight_decay: float = 0.0, model: nn.Module | None = None, **hparams: Any
@@ -137,13 +117,7 @@ class Parametrized:
             raise Refused(f"optimizer {name!r} changes hands during the run: take groups() and build the two yourself")
         grouped = self.groups(lr=lr, weight_decay=weight_decay, model=model, **hparams)
         stated = Hparams(lr=float(lr), weight_decay=weight_decay, **hparams)
-        beta1, beta2 = self.betas(stated.beta1, stated.beta2)
-        run = cast(RunSpec, _Run(hparams=replace(stated, beta1=beta1, beta2=beta2)))
-        kept = [group for group in grouped if group["family"] != Family.ADAM]
-        handed = [group for group in grouped if group["family"] == Family.ADAM]
-        if not kept or not handed:
-            return [BUILDERS[name](grouped, run)]
-        return [BUILDERS[name](kept, run), BUILDERS["adamw"](handed, run)]
+        return built(name, grouped, stated, self.betas(stated.beta1, stated.beta2))
 
     def optimizer(self, *, lr: Rate, **rest: Any) -> torch.optim.Optimizer:
         """The one optimizer; `Refused` where there are two (`optimizers`)."""

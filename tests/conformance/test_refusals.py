@@ -69,7 +69,7 @@ def test_a_change_of_optimizer_wants_a_schedule_that_says_when(schedule: str) ->
 def test_nothing_is_left_of_beta_in_a_batch_too_large_for_its_base() -> None:
     """(1 − 0.95)·32 > 1: Complete(d)P's rule has no β2 for 32 times the batch; at 16 times it still does for both."""
     spec = make_spec("completed_p", base_tokens=640, base_batch_tokens=2, hparams={"beta1": 0.99})
-    with pytest.raises(Refused, match=r"beta2=0\.95 becomes -0\.6: 'completed_p' multiplies 1−β by 32 .*smaller batch"):
+    with pytest.raises(Refused, match=r"beta2=0\.95 becomes -0\.6: the table multiplies 1−β by 32 .*smaller batch"):
         betas(spec)
     spec = make_spec("completed_p", base_tokens=640, base_batch_tokens=4, hparams={"beta1": 0.99})
     assert betas(spec) == pytest.approx((0.84, 0.2))
