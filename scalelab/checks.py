@@ -1,5 +1,6 @@
 """`check` as the command line runs it: the same configuration at several sizes, a check of `probe`, its files."""
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,6 +10,7 @@ from matplotlib.figure import Figure
 from rich.console import Console
 
 from scalelab import plots, plots_checks, probe, report, show_checks
+from scalelab.console import say
 from scalelab.errors import Refused
 from scalelab.overrides import split_flags
 from scalelab.plan import plan
@@ -16,6 +18,8 @@ from scalelab.spec import RunSpec
 
 Specs = Sequence[Sequence[RunSpec]]
 COORDINATE_STEPS = 4
+WIDTHS = "64,128,256,512"
+CALIBRATED = 64  # the smallest width at which the tolerances of `probe` were measured
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +75,7 @@ def check(
     arguments: Sequence[str],
     *,
     kind: str,
-    widths: str,
+    widths: str | None,
     depths: str | None,
     steps: int | None,
     seeds: int,
@@ -86,19 +90,33 @@ def check(
         raise Refused("check takes no -m: give --widths or --depths")
     if target is not None and kind != "stability":
         raise Refused("a target is for --stability: the other checks extrapolate nothing")
-    axis, sizes = ("width", widths) if depths is None else ("depth", depths)
+    if widths is not None and depths is not None:
+        raise Refused("--widths with --depths: one axis at a time; the other size is a key, as in width=128")
+    axis, sizes = ("width", widths or WIDTHS) if depths is None else ("depth", depths)
     values = _values(axis, sizes)
+    if target is not None and target < values[-1]:
+        raise Refused(f"--target-{axis} {target} below the largest {axis}, {values[-1]}: give a larger one")
+    for override in overrides:
+        if override.split("=")[0].lstrip("+") in (axis, f"base.{axis}", "seed"):
+            raise Refused(f"{override}: of --{axis}s the smallest is the base, --seeds says how many seeds")
     specs: list[list[RunSpec]] = []
     for value in values:
         given = [*overrides, f"{axis}={value}", f"base.{axis}={values[0]}"]
         runs = plan([*given, f"seed={','.join(map(str, range(seeds)))}"], multirun=True, directories=directories).runs
+        if len(runs) != seeds:  # they would be averaged over as if they were seeds
+            raise Refused(f"{len(runs)} runs for {seeds} seeds: check takes one value a key, and no study")
         specs.append([run.spec for run in runs])
     if chosen.calibrated_lr and not any(override.startswith(("lr=", "lr_factor=")) for override in overrides):
         specs = [[_at_check_lr(spec) for spec in of_size] for of_size in specs]
     if out.exists() and not out.is_dir():  # asked before the work, not after it
         raise Refused(f"-o {out} is a file: accepted is a folder, made where it is not there")
+    there = next(folder for folder in (out, *out.absolute().parents) if folder.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK):
+        raise Refused(f"-o {out}: {there} is no folder that can be written to")
     found = chosen.run(Asked(specs=specs, axis=axis, steps=steps, target=target, console=console))
     chosen.show(found, console)
+    if kind != "stability" and axis == "width" and values[0] < CALIBRATED:
+        say(console, f"note: verdicts are calibrated from width {CALIBRATED} on; slopes below it bend")
     report.write_check(found, out, kind=chosen.file, draw=chosen.draw)
     written = f"{out}/{chosen.file}_{found.parametrization}_{axis}.json"
     console.print(f"written: {written} and its figure", highlight=False)

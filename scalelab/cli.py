@@ -169,7 +169,7 @@ def recommend(
 @app.command(context_settings=PASS_THROUGH)
 def check(
     context: typer.Context,
-    widths: Annotated[str, typer.Option(help="Widths to compare, two or more.")] = "64,128,256,512",
+    widths: Annotated[str | None, typer.Option(help="Widths to compare: 64,128,256,512 if left out.")] = None,
     depths: Annotated[str | None, typer.Option(help="Depths to compare instead of widths.")] = None,
     steps: Annotated[
         int | None,

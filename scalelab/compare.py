@@ -111,10 +111,12 @@ def difference(a: Parametrization, b: Parametrization, *, optimizer: str | None 
     """What two tables say differently, over all they cover or over what one optimizer needs.
 
     Raises:
-        Refused: an unknown optimizer.
+        Refused: an unknown optimizer, or one for whose matrices a table has no rule.
     """
     ours, theirs = canonical(a), canonical(b)
     if optimizer is not None:
+        for table in (a, b):
+            table.rule(Role.HIDDEN, optimizer_kind(optimizer).family)
         needed = trained_by(optimizer)
         ours, theirs = ({key: rule for key, rule in rules.items() if key in needed} for rules in (ours, theirs))
     return Difference(

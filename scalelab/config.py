@@ -13,10 +13,12 @@ from typing import Any, TypeVar
 from scalelab import data
 from scalelab.errors import Refused, unknown
 from scalelab.models import MODELS
+from scalelab.optimizers import optimizer_kind
 from scalelab.parametrizations import table
 from scalelab.parametrizations.decay import from_independent
 from scalelab.shape import Architecture, Shape
 from scalelab.spec import DataSpec, Horizon, Hparams, RunSpec
+from scalelab.values import fraction, integer, real
 
 T = TypeVar("T")
 FFN_MULTIPLE = 8  # ffn = mlp_ratio × width is rounded to it
@@ -52,15 +54,21 @@ def spec_from_config(config: Mapping[str, Any]) -> RunSpec:
     if odd:
         raise Refused(f"unknown key {', '.join(odd)}: accepted are {', '.join(sorted(KEYS))}")
     model, optimizer, base = (_group(config, name) for name in ("model", "optimizer", "base"))
-    mlp_ratio = _fraction("model.mlp_ratio", model.pop("mlp_ratio"))
-    model_name, parametrization = model.pop("name"), config["parametrization"]
+    mlp_ratio = fraction("model.mlp_ratio", model.pop("mlp_ratio"))
+    model_name, optimizer_name, parametrization = model.pop("name"), optimizer.pop("name"), config["parametrization"]
     if model_name not in MODELS:
         raise unknown("model", model_name, MODELS)
     corpus = _data(config)
-    given = {**config, **({} if MODELS[model_name].attention else {"heads": 1, "kv_heads": 1})}
+    given = {**config}
+    if not MODELS[model_name].attention:
+        given.update(heads=1, kv_heads=1)
+        base.update(heads=None, kv_heads=None, head_dim=None)
     shape = _shape(given, corpus.vocab, mlp_ratio, width=config["width"], depth=config["depth"])
     horizon = {name: base.pop(name, None) for name in ("tokens", "batch_tokens")}
     base_horizon = {name: None if value is None else integer(f"base.{name}", value) for name, value in horizon.items()}
+    if odd := sorted(set(base) - {"width", "depth", *FAMILY}):
+        accepted = ", ".join(("width", "depth", *FAMILY, *horizon))
+        raise Refused(f"unknown key base.{odd[0]}: accepted are {accepted}")
     if not table(parametrization).unit_scaled:
         stated = {"width": shape.width, "depth": shape.depth, **{k: v for k, v in base.items() if v is not None}}
         base_shape = _shape(given, corpus.vocab, mlp_ratio, **stated)
@@ -68,7 +76,7 @@ def spec_from_config(config: Mapping[str, Any]) -> RunSpec:
         base_shape = Shape.unit()
     return RunSpec(
         parametrization=parametrization,
-        optimizer=optimizer.pop("name"),
+        optimizer=optimizer_name,
         model=model_name,
         architecture=_make(Architecture, "model", model),
         shape=shape,
@@ -76,7 +84,7 @@ def spec_from_config(config: Mapping[str, Any]) -> RunSpec:
         base_tokens=base_horizon["tokens"],
         base_batch_tokens=base_horizon["batch_tokens"],
         weight_decay_policy=config["weight_decay_policy"],
-        hparams=_hparams(config, optimizer),
+        hparams=_hparams(config, optimizer_name, optimizer),
         horizon=_make(
             Horizon,
             "horizon",
@@ -84,7 +92,7 @@ def spec_from_config(config: Mapping[str, Any]) -> RunSpec:
                 "tokens": integer("tokens", config["tokens"]),
                 "batch_tokens": integer("batch_tokens", config["batch_tokens"]),
                 "schedule": config["schedule"],
-                **{k: _real(k, config[k]) for k in ("warmup_fraction", "decay_fraction", "final_lr_ratio")},
+                **{k: real(k, config[k]) for k in ("warmup_fraction", "decay_fraction", "final_lr_ratio")},
             },
         ),
         data=corpus,
@@ -94,15 +102,15 @@ def spec_from_config(config: Mapping[str, Any]) -> RunSpec:
 
 def _shape(config: Mapping[str, Any], vocab: int, mlp_ratio: Fraction, *, width: Any, depth: Any, **rest: Any) -> Shape:
     """The shape of `width` and `depth` in the family the configuration describes; the target's, or the base's."""
-    unknown_keys = sorted(set(rest) - set(FAMILY))
-    if unknown_keys:
-        accepted = ", ".join(("width", "depth", *FAMILY, "tokens", "batch_tokens"))
-        raise Refused(f"unknown key base.{unknown_keys[0]}: accepted are {accepted}")
     width, depth = integer("width", width), integer("depth", depth)
     family = {name: rest[name] if rest.get(name) is not None else config[name] for name in FAMILY}
     if width < 1:
         raise Refused(f"width={width}: a shape is made of positive integers")
     heads = family["heads"]
+    if rest.get("head_dim") is not None:
+        if rest.get("heads") is not None:
+            raise Refused("base.heads and base.head_dim: give one of them")
+        heads = None
     if heads is None:
         head_dim = integer("head_dim", family["head_dim"])
         if head_dim < 1 or width % head_dim:
@@ -115,6 +123,8 @@ def _shape(config: Mapping[str, Any], vocab: int, mlp_ratio: Fraction, *, width:
     ffn = family["ffn"]
     if ffn is None:
         ffn = rounded_ffn(mlp_ratio / granularity, width)
+    elif granularity != 1:
+        raise Refused(f"ffn={ffn} and granularity={granularity}: ffn is that of one expert as it is; give one of them")
     return Shape(
         vocab=vocab,
         context=integer("context", config["context"]),
@@ -128,17 +138,21 @@ def _shape(config: Mapping[str, Any], vocab: int, mlp_ratio: Fraction, *, width:
     )
 
 
-def _hparams(config: Mapping[str, Any], optimizer: Mapping[str, Any]) -> Hparams:
+def _hparams(config: Mapping[str, Any], name: str, optimizer: Mapping[str, Any]) -> Hparams:
     init, multipliers = _group(config, "init"), _group(config, "multipliers")
-    lr = _real("lr", config["lr"]) * _real("lr_factor", config["lr_factor"])
+    lr = real("lr", config["lr"]) * real("lr_factor", config["lr_factor"])
+    accepted = ("weight_decay", "clip_norm", *optimizer_kind(name).reads)
+    for key in optimizer:
+        if key not in accepted:
+            raise Refused(f"unknown key optimizer.{key} of {name!r}: accepted are {', '.join(accepted)}")
     values = {
         **{name: None if value is None else _value(f"optimizer.{name}", value) for name, value in optimizer.items()},
         "lr": lr,
         **_independent_decay(config, optimizer, lr),
-        "init_gain": _real("init.gain", init.pop("gain")),
-        "embedding_std": _real("init.embedding_std", init.pop("embedding_std")),
-        **{name: _real(f"multipliers.{key}", multipliers.pop(key)) for key, name in MULTIPLIERS.items()},
-        **{name: _real(name, config[name]) for name in ("z_loss", "balance_loss")},
+        "init_gain": real("init.gain", init.pop("gain")),
+        "embedding_std": real("init.embedding_std", init.pop("embedding_std")),
+        **{name: real(f"multipliers.{key}", multipliers.pop(key)) for key, name in MULTIPLIERS.items()},
+        **{name: real(name, config[name]) for name in ("z_loss", "balance_loss")},
     }
     for group, left in (("init", init), ("multipliers", multipliers)):
         if left:
@@ -186,60 +200,19 @@ def _make(kind: type[T], group: str, values: Mapping[str, Any]) -> T:
     return kind(**values)
 
 
-def integer(name: str, value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
-        raise Refused(f"{name}={value!r}: accepted is a whole number")
-    exact = whole(str(value))
-    if exact is None:
-        raise Refused(f"{name}={value!r}: accepted is a whole number, for example 51200 or 5.12e4")
-    return exact
-
-
-def whole(text: str) -> int | None:
-    """The whole number that a text states exactly, None where it states none.
-
-    >>> whole("5.12e4"), whole("1_000"), whole("1.5"), whole("1/0")
-    (51200, 1000, None, None)
-    """
-    try:
-        exact = Fraction(text.replace("_", ""))
-    except (ValueError, ZeroDivisionError):
-        return None
-    return int(exact) if exact.denominator == 1 else None
-
-
 def rounded_ffn(mlp_ratio: Fraction, width: int) -> int:
     """The MLP's hidden size: mlp_ratio × width to the nearest multiple of `FFN_MULTIPLE`, at least one."""
     return max(1, round(mlp_ratio * width / FFN_MULTIPLE)) * FFN_MULTIPLE
-
-
-def _real(name: str, value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
-        raise Refused(f"{name}={value!r}: accepted is a number")
-    try:
-        return float(value)
-    except ValueError:
-        raise Refused(f"{name}={value!r}: accepted is a number, for example 0.01 or 1e-2") from None
 
 
 def _independent_decay(config: Mapping[str, Any], optimizer: Mapping[str, Any], lr: float) -> dict[str, float]:
     """torch's weight decay for a decay per step that does not depend on lr, where that is what was given."""
     if config["independent_weight_decay"] is None or lr <= 0:
         return {}
-    if _real("optimizer.weight_decay", optimizer["weight_decay"]) != 0:
+    if real("optimizer.weight_decay", optimizer["weight_decay"]) != 0:
         raise Refused("optimizer.weight_decay and independent_weight_decay: give one of them")
-    return {"weight_decay": from_independent(_real("independent_weight_decay", config["independent_weight_decay"]), lr)}
+    return {"weight_decay": from_independent(real("independent_weight_decay", config["independent_weight_decay"]), lr)}
 
 
 def _value(name: str, value: Any) -> float | str:
-    return str(value) if name == "optimizer.shape_factor" else _real(name, value)
-
-
-def _fraction(name: str, value: Any) -> Fraction:
-    try:
-        ratio = Fraction(str(value))
-    except (ValueError, ZeroDivisionError):
-        raise Refused(f"{name}={value!r}: accepted is a number or a fraction, for example 4 or 8/3") from None
-    if ratio <= 0:
-        raise Refused(f"{name}={value!r}: accepted is a positive number")
-    return ratio
+    return str(value) if name == "optimizer.shape_factor" else real(name, value)

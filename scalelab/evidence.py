@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from scalelab.laws import GroupLaws, Laws
+from scalelab.parametrizations import table
 from scalelab.recipe import LrChoice
 from scalelab.spec import RunSpec
 
@@ -47,18 +48,19 @@ def warnings(
     proxy: RunSpec,
 ) -> Iterable[str]:
     """What a reader of the recipe should know before trusting it, in plain words."""
-    domain = next(iter(group.lr_fits.values())).domain
+    domain, claims = next(iter(group.lr_fits.values())).domain, table(spec.parametrization).transfers
     for name, (low, high) in domain.items():
         decades = math.log10(inputs[name] / high) if inputs[name] > high else 0.0
         if decades <= 0 or name == "params_non_embedding":
             continue
         beyond = f"{name} {inputs[name]:g} is ×{inputs[name] / high:.3g} beyond"
         if low == high and name != "width":
-            yield f"{beyond} the proxies', which all had {high:g}: there is no law in {name}"
+            follows = "only the table to follow" if name in claims else f"no law in {name}"
+            yield f"{beyond} the proxies', which all had {high:g}: there is {follows}"
         else:
             far = " (more than a decade: confirm at a size between)" if decades > FAR_DECADES else ""
             yield f"{beyond} the largest proxy's {high:g}{far}"
-    if spec.horizon.batch_tokens != proxy.horizon.batch_tokens:
+    if spec.horizon.batch_tokens != proxy.horizon.batch_tokens and "batch_tokens" not in claims:
         yield (
             f"batch_tokens {spec.horizon.batch_tokens:,} differs from the proxies' {proxy.horizon.batch_tokens:,}:"
             " the learning rate is not corrected for it"

@@ -7,6 +7,7 @@ from typing import Any
 
 from scalelab.config import MULTIPLIERS
 from scalelab.errors import Refused
+from scalelab.models import MODELS
 from scalelab.shape import Shape
 from scalelab.spec import RunSpec, as_plain
 
@@ -25,9 +26,7 @@ def split_flags(arguments: Sequence[str]) -> tuple[list[str], bool, list[str]]:
                 raise Refused(f"{argument} {directory}: accepted is a folder of configuration files")
             directories.append(str(directory.resolve()))
         elif argument.startswith("-"):
-            raise Refused(
-                f"unknown option {argument}: accepted are -m, --config-dir, --dry-run, --recipe and KEY=VALUE"
-            )
+            raise Refused(f"unknown option {argument}: accepted are KEY=VALUE, -m, --config-dir and what --help lists")
         else:
             overrides.append(argument)
     return overrides, multirun, directories
@@ -39,7 +38,8 @@ def overrides_of(spec: RunSpec) -> list[str]:
     What `spec_from_config` does backwards: `spec_from_config(compose(overrides_of(spec))) == spec` for any spec.
     """
     shape, hparams, horizon = spec.shape, spec.hparams, spec.horizon
-    architecture = {f"model.{name}": value for name, value in as_plain(spec.architecture).items()}
+    lacks = MODELS[spec.model].lacks  # no keys of this model's configuration
+    parts = {f"model.{name}": value for name, value in as_plain(spec.architecture).items() if name not in lacks}
     sizes = ("width", "depth", "heads", "kv_heads", "ffn", "experts", "top_k")
     stated = {} if spec.base == Shape.unit() else {f"base.{name}": getattr(spec.base, name) for name in sizes}
     values = {
@@ -51,7 +51,7 @@ def overrides_of(spec: RunSpec) -> list[str]:
         "lr": hparams.lr,
         **{name: getattr(horizon, name) for name in ("tokens", "batch_tokens", "schedule", "warmup_fraction",
                                                      "decay_fraction", "final_lr_ratio")},
-        **architecture,
+        **parts,
         **{f"optimizer.{name}": getattr(hparams, name) for name in ("weight_decay", "clip_norm", *spec.kind.reads)},
         **{name: getattr(hparams, name) for name in ("z_loss", "balance_loss")},
         "init.gain": hparams.init_gain,

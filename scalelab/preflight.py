@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from scalelab.config import integer
 from scalelab.errors import Refused
 from scalelab.models import count_params
 from scalelab.resolve import betas, settings
 from scalelab.spec import RunSpec
 from scalelab.trackers import tracker
+from scalelab.values import integer
 
 BYTES_A_PARAMETER = 16  # float32 weight, gradient and Adam's two moments
 

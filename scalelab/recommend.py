@@ -41,6 +41,7 @@ def recommend(laws: Laws, target: Mapping[str, int], *, parametrization: str | N
     proxy = _largest(laws, group)
     spec = target_spec(proxy, target)
     _refuse_smaller(group, spec, proxy)
+    _refuse_twice(group, spec, proxy)
     params = count_params(spec)
     inputs = {
         "width": float(spec.shape.width),
@@ -126,6 +127,15 @@ def _refuse_smaller(group: GroupLaws, spec: RunSpec, proxy: RunSpec) -> None:
     low = min(optimum.scale.get("tokens", math.inf) for optimum in group.optima)
     if spec.horizon.tokens < low < math.inf:
         raise Refused(f"the target trains on {spec.horizon.tokens:,} tokens, fewer than every proxy ({low:,.0f})")
+
+
+def _refuse_twice(group: GroupLaws, spec: RunSpec, proxy: RunSpec) -> None:
+    lengths = {optimum.scale.get("tokens") for optimum in group.optima}
+    if len(lengths) > 1 and proxy.base_tokens is None and spec.base_tokens is not None:
+        raise Refused(
+            f"the proxies vary tokens, each with its own for its base, and {spec.parametrization!r} with"
+            f" weight_decay_policy={spec.weight_decay_policy} scales with tokens itself: sweep with one base.tokens"
+        )
 
 
 def _choice(name: str, fit: Fit, inputs: Mapping[str, float], claims: Sequence[str]) -> LrChoice:

@@ -103,7 +103,7 @@ class Power:
         return dict(self.exponents).get(name, Fraction(0))
 
     def __call__(self, ratios: Ratios) -> float:
-        # Numerator and denominator apart, so that integer exponents of exact ratios round once and m=1 gives 1.0.
+        # Each ratio is raised before it is a float: with an integer exponent it rounds once, and m=1 gives 1.0.
         value = 1.0
         for name, exponent in self.exponents:
             ratio: Fraction = getattr(ratios, name)
@@ -167,7 +167,7 @@ class Factor:
     """
 
     name: str
-    function: Callable[[Ratios], float] = field(compare=False)
+    function: Callable[[Ratios], float] = field(compare=False, repr=False)  # its repr has an address: not in a digest
     exponent_of_function: int = 1
     power: Power = ONE
 

@@ -26,7 +26,7 @@ def between(found: "Estimate", form: str) -> str:
 
 
 def _over(axis: str, values: Sequence[int], seeds: int) -> str:
-    return f"{axis} {', '.join(map(str, values))}; {seeds} seeds"
+    return f"{axis} {', '.join(map(str, values))}; {seeds} seed{'' if seeds == 1 else 's'}"
 
 
 def check(found: "Check", console: Console) -> None:
@@ -71,6 +71,9 @@ def stability(found: "Stability", console: Console) -> None:
             say(console, growth(each, found), None if each.verdict == "ok" else "yellow")
     for text in (*found.diverged, *found.notes):
         say(console, f"note: {text}", "yellow")
+    ended = "a run diverged" if found.diverged else f"nothing passes a known limit in {found.axis}"
+    said = ended if found.passed or found.diverged else f"a limit is PASSED in {found.axis}"
+    say(console, f"{found.parametrization}: {said}", "bold")
 
 
 def growth(each: "Growth", found: "Stability") -> str:

@@ -102,6 +102,11 @@ class RunSpec:
                 f"optimizer {self.optimizer!r} with schedule={self.horizon.schedule!r}: it changes hands where the"
                 " learning rate starts to fall, accepted is schedule=wsd"
             )
+        if optimizer_kind(self.optimizer).then and self.horizon.decay_start == self.horizon.steps:
+            raise Refused(
+                f"optimizer {self.optimizer!r} with decay_fraction={self.horizon.decay_fraction}: none of the"
+                f" {self.horizon.steps} steps is left for the optimizer that takes over, use a larger one"
+            )
         if self.architecture.residual_init == "depth-scaled" and rules.sites[Site.RESIDUAL] != ONE:
             raise Refused(
                 f"residual_init='depth-scaled' under {self.parametrization!r}, which scales residual branches with"

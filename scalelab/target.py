@@ -4,10 +4,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from fractions import Fraction
 
-from scalelab.config import rounded_ffn, whole
+from scalelab.config import rounded_ffn
 from scalelab.errors import Refused, unknown
+from scalelab.resolve import settings
 from scalelab.shape import Shape
 from scalelab.spec import RunSpec
+from scalelab.values import whole
 
 SIZE_KEYS = ("width", "depth", "heads", "head_dim", "kv_heads", "ffn", "experts", "top_k")
 TARGET_KEYS = (*SIZE_KEYS, "tokens", "batch_tokens")
@@ -60,7 +62,17 @@ def target_spec(proxy: RunSpec, target: Mapping[str, int]) -> RunSpec:
         experts=target.get("experts", shape.experts),
         top_k=target.get("top_k", shape.top_k),
     )
-    return replace(proxy, shape=new, horizon=horizon, seed=0)
+    return _at_the_proxys_horizon(proxy, replace(proxy, shape=new, horizon=horizon, seed=0))
+
+
+def _at_the_proxys_horizon(proxy: RunSpec, spec: RunSpec) -> RunSpec:
+    """The same with the proxy's horizon for its base, where that was the run's own and the rules depend on it."""
+    stated = replace(
+        spec,
+        base_tokens=proxy.base_tokens or proxy.horizon.tokens,
+        base_batch_tokens=proxy.base_batch_tokens or proxy.horizon.batch_tokens,
+    )
+    return spec if settings(stated) == settings(spec) else stated
 
 
 def _ffn(proxy: RunSpec, width: int) -> int:

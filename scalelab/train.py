@@ -63,11 +63,12 @@ def _train(spec: RunSpec, observers: Sequence[Observer], device: str) -> Trial:
     started, every = time.perf_counter(), max(1, spec.horizon.steps // LOG_POINTS)
     first_loss = loss_nats = math.nan
     for step in range(spec.horizon.steps):
-        factor = spec.horizon.lr_factor(step)
-        loss = network.loss(_batch(spec, corpus, step, device))
-        loss_nats = loss.item()
+        factor, batch = spec.horizon.lr_factor(step), _batch(spec, corpus, step, device)
         if step == 0:
-            first_loss = loss_nats
+            with torch.no_grad():  # without the auxiliary terms, as the validation loss that it is held against
+                first_loss = network.losses(batch).mean().item()
+        loss = network.loss(batch)
+        loss_nats = loss.item()
         if step % every == 0 or step == spec.horizon.steps - 1 or not math.isfinite(loss_nats):
             values = {
                 "step": step,

@@ -138,7 +138,15 @@ def test_what_only_one_covers_is_said() -> None:
     assert {family for _, family in found.only_a} == set(Family)
     assert not found.only_b
     assert any("unit-scaled" in note for note in found.notes)
-    nothing = difference(TABLES["u_mup"], TABLES["mup"], optimizer="sgd")
+    for a, b in (("u_mup", "mup"), ("mup", "u_mup")):  # once "equal but for …" of the cells beside the matrices
+        with pytest.raises(Refused, match="'u_mup' has no rule for hidden/muon"):
+            difference(TABLES[a], TABLES[b], optimizer="muon")
+    mup = TABLES["mup"]
+    parts = [
+        replace(mup, rules={key: rule for key, rule in mup.rules.items() if key[1] is family})
+        for family in (Family.ADAM, Family.SGD)
+    ]
+    nothing = difference(*parts)
     assert not nothing.cells and not nothing.equal and "nothing in common" in nothing.verdict
 
 

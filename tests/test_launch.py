@@ -92,7 +92,9 @@ def test_a_study_states_its_values_and_the_command_line_wins(folder: Path) -> No
     ]
 
 
-@pytest.mark.parametrize("study", ["lr_width", "demo/proxies", "demo/target"])
+@pytest.mark.parametrize(
+    "study", ["lr_width", "lr_depth", "lr_moe", "adamw_muon", "stability", "demo/proxies", "demo/target"]
+)
 def test_the_studies_that_come_with_scalelab_can_be_planned_and_say_how_many_runs_they_are(study: str) -> None:
     found = plan([f"+sweep={study}", "lr=0.01", "seed=0"], multirun=True)
     assert found.runs and {run.folder.path.parent.name for run in found.runs} == {study.rpartition("/")[2]}
@@ -105,6 +107,11 @@ def test_the_studies_that_come_with_scalelab_can_be_planned_and_say_how_many_run
 def test_a_recipes_lr_is_multiplied_by_the_factor() -> None:
     (run,) = planned("lr=0.04", "lr_factor=0.25").runs
     assert run.spec.hparams.lr == 0.01
+
+
+def test_a_head_dim_of_the_base_is_kept_beside_heads_of_the_target() -> None:
+    (run,) = planned("width=64", "heads=4", "base.head_dim=8").runs
+    assert (run.spec.shape.head_dim, run.spec.base.head_dim, run.spec.base.heads) == (16, 8, 4)
 
 
 def test_ffn_and_heads_follow_the_width_where_they_are_not_given() -> None:
@@ -126,6 +133,18 @@ REFUSED: dict[str, tuple[list[str], str]] = {
     "unknown nested key": (["optimizer.beta3=1"], "optimizer.beta3"),
     "an added key": (["+foo=1"], "unknown key foo: accepted are .*width"),
     "an added base key": (["+base.foo=1"], "unknown key base.foo"),
+    "a base key that is the run's": (["+base.vocab=1"], "unknown key base.vocab"),
+    "heads of the base twice": (["base.heads=2", "base.head_dim=8"], "base.heads and base.head_dim: give one"),
+    "ffn and granularity": (
+        ["model=moe", "experts=4", "top_k=2", "granularity=2", "ffn=64"],
+        "ffn=64 and granularity=2: .*give one",
+    ),
+    "a key of another optimizer": (["+optimizer.momentum=0.5"], "unknown key optimizer.momentum of 'adamw'"),
+    "a key that is no optimizer's": (["+optimizer.lr=3"], "unknown key optimizer.lr of 'adamw'"),
+    "nothing left to take over": (
+        ["optimizer=adamw_muon", "schedule=wsd", "decay_fraction=0"],
+        "none of the .* steps is left",
+    ),
     "an added init key": (["+init.foo=1"], "unknown key init.foo"),
     "unknown table": (["parametrization=mupp"], "unknown parametrization 'mupp'.*did you mean 'mup'"),
     "unknown data": (["data=embeded"], "data/embeded.*accepted are digits, embedded, enwik8, memmap, pysrc"),
@@ -397,6 +416,9 @@ SPECS: dict[str, RunSpec] = {
     "seed": make_spec(seed=3),
     "tied": make_spec(architecture=Architecture(tied_head=True, qk_norm=True, biases=True)),
     "grouped": make_spec("completep", width=128, depth=8, sizes={"heads": 4, "kv_heads": 2}),
+    "mlp": make_spec(model="mlp", sizes={"heads": 1}),
+    "resnet": make_spec(model="resnet", sizes={"heads": 1}, architecture=Architecture(mlp="relu")),
+    "vit": make_spec(model="vit", architecture=Architecture(mlp="gelu", positions="learned")),
     "other heads at the base": make_spec(sizes={"heads": 2, "kv_heads": 2}, base_sizes={"heads": 1, "kv_heads": 1}),
     "sgd": make_spec("sp", optimizer="sgd", hparams={"momentum": 0.9, "clip_norm": None}),
     "wsd": replace(

@@ -54,6 +54,16 @@ def target(width: int, recipe: Recipe) -> RunSpec:
     return replace(spec, hparams=replace(spec.hparams, lr=recipe.lr.value))
 
 
+def test_a_table_of_horizons_is_held_against_the_proxys_where_that_was_its_own() -> None:
+    proxy, target = make_spec("completed_p", tokens=640), {"width": 64, "tokens": 2560}
+    spec = target_spec(proxy, target)
+    assert spec.base_tokens == 640
+    assert settings(spec)[0].lr == settings(proxy)[0].lr / 2  # √(1/4)
+    assert target_spec(make_spec("mup", tokens=640), target).base_tokens is None
+    decayed = make_spec("mup", tokens=640, weight_decay_policy="ema")
+    assert settings(target_spec(decayed, target))[0].weight_decay == settings(decayed)[0].weight_decay / 4
+
+
 # --- which learning rate ----------------------------------------------------------------------------------------------
 
 

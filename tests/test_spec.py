@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scalelab.errors import Refused
+from scalelab.parametrizations import TABLES
 from scalelab.shape import Architecture
 from scalelab.spec import Horizon, Hparams, as_plain, from_plain
 from tests.conftest import make_spec
@@ -21,10 +22,11 @@ def test_round_trip_through_json() -> None:
     assert from_plain(json.loads(json.dumps(as_plain(spec)))) == spec
 
 
-def test_fingerprint_is_the_same_in_another_process() -> None:
-    code = "from tests.conftest import make_spec; print(make_spec().fingerprint)"
+def test_fingerprints_of_every_table_are_the_same_in_another_process() -> None:
+    code = "from scalelab.parametrizations import TABLES; print(*(table.digest for table in TABLES.values()))"
+    code += "; from tests.conftest import make_spec; print(make_spec().fingerprint)"
     seen = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
-    assert seen.stdout.strip() == make_spec().fingerprint
+    assert seen.stdout.split() == [*(table.digest for table in TABLES.values()), make_spec().fingerprint]
 
 
 def test_everything_a_result_depends_on_changes_the_fingerprint() -> None:

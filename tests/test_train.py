@@ -171,6 +171,11 @@ def test_a_diverged_run_is_a_result_and_leaves_the_others_alone(
     assert last.outcome is Outcome.OK
 
 
+def test_a_z_loss_does_not_hide_a_divergence() -> None:
+    bad = make_spec("sp", width=32, hparams={"lr": 30.0, "z_loss": 10.0})
+    assert train.run([bad])[0].outcome is Outcome.DIVERGED
+
+
 def test_a_corpus_that_is_not_the_specs_is_an_error_and_not_a_result() -> None:
     spec = make_spec(width=32)
     with pytest.raises(RuntimeError, match="the spec was made for 000000000000"):

@@ -11,21 +11,6 @@ from fractions import Fraction
 
 from scalelab.errors import Refused
 from scalelab.models.tensors import Tensor
-from scalelab.shape import Architecture, Shape
-
-ATTENTION_ONLY = ("qk_norm", "positions", "attention_scale", "zero_init_query")
-
-
-def refuse(model: str, shape: Shape, architecture: Architecture, *lacking: str) -> None:
-    """Refuse the options that a model has no part for, where they are not left at their default."""
-    plain = Architecture()
-    for name in lacking:
-        if (given := getattr(architecture, name)) != getattr(plain, name):
-            raise Refused(
-                f"{name}={given!r} with model={model}: it has no such part; leave it at {getattr(plain, name)!r}"
-            )
-    if shape.experts > 1:
-        raise Refused(f"experts={shape.experts} with model={model}: it has none; leave it at 1")
 
 
 def side(pixels: int) -> int:

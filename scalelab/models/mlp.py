@@ -1,7 +1,7 @@
 """The residual MLP's parameters and their roles; the network itself is `networks.mlp`."""
 
 from scalelab.models import transformer
-from scalelab.models.image import ATTENTION_ONLY, refuse, used
+from scalelab.models.image import used
 from scalelab.models.tensors import Dims, Tensor, matrix
 from scalelab.parametrizations.table import Role
 from scalelab.shape import Architecture, Shape
@@ -14,7 +14,6 @@ def tensors(shape: Shape, base: Shape, architecture: Architecture) -> tuple[Tens
     >>> [tensor.name for tensor in tensors(shape, shape, Architecture(mlp="relu", norm_gains="none"))]
     ['embedding.weight', 'blocks.0.branch.up.weight', 'blocks.0.branch.down.weight', 'readout.weight']
     """
-    refuse("mlp", shape, architecture, "tied_head", *ATTENTION_ONLY)
     dims = Dims(shape, base)
     found = [matrix("embedding.weight", dims["context"], dims["width"], role=Role.EMBEDDING, in_block=False)]
     for block in range(shape.depth):

@@ -7,7 +7,7 @@ blocks of those. `depth` counts the blocks of both; with an odd one the first st
 from dataclasses import replace
 
 from scalelab.models import transformer
-from scalelab.models.image import ATTENTION_ONLY, refuse, side, used
+from scalelab.models.image import side, used
 from scalelab.models.tensors import Dim, Dims, Tensor, conv, gain
 from scalelab.parametrizations.table import Role
 from scalelab.shape import Architecture, Shape
@@ -24,7 +24,6 @@ def tensors(shape: Shape, base: Shape, architecture: Architecture) -> tuple[Tens
     >>> found["blocks.1.branch.up.weight"].stored, found["blocks.1.branch.up.weight"].fan_in.size
     ((64, 64, 3, 3), 576)
     """
-    refuse("resnet", shape, architecture, "tied_head", *ATTENTION_ONLY)
     whole, half = shape.context, ((side(shape.context) + 1) // 2) ** 2
     first, second = Dims(shape, base), Dims(second_stage(shape), second_stage(base))
     stem = conv("embedding", Dim(1, 1), first["width"], kernel=KERNEL, role=Role.EMBEDDING, in_block=False)

@@ -2,7 +2,7 @@
 
 from scalelab.errors import Refused
 from scalelab.models import transformer
-from scalelab.models.image import refuse, side, used
+from scalelab.models.image import side, used
 from scalelab.models.tensors import Dim, Dims, Tensor, lookup, matrix
 from scalelab.parametrizations.table import Role
 from scalelab.shape import Architecture, Shape
@@ -18,7 +18,6 @@ def tensors(shape: Shape, base: Shape, architecture: Architecture) -> tuple[Tens
     >>> [(tensor.name, tensor.stored) for tensor in found][:2]
     [('embedding.weight', (32, 4)), ('positions.weight', (16, 32))]
     """
-    refuse("vit", shape, architecture, "tied_head")
     dims, patches = Dims(shape, base), patches_a_side(shape) ** 2
     found = [matrix("embedding.weight", Dim(PATCH**2, PATCH**2), dims["width"], role=Role.EMBEDDING, in_block=False)]
     if architecture.positions == "learned":

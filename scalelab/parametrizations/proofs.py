@@ -81,7 +81,7 @@ OWN_RATES = MATRIX + "test_any_parametrization_passes_with_its_own_rates"
 UNALIGNED = MATRIX + "test_rates_for_updates_that_do_not_align_are_too_high_at_first"
 IN_DEPTH = _checked("passes in depth", (Family.ADAM,), COORDINATE + "test_what_transfers_in_depth_passes_in_depth")
 NOT_IN_DEPTH = _checked("negative: fails in depth", (Family.ADAM,), COORDINATE + "test_width_alone_fails_in_depth")
-STEPPED = (Family.ADAM, Family.SGD, Family.ADAFACTOR, Family.MUON)
+STEPPED = (Family.ADAM, Family.SGD, Family.ADAFACTOR, Family.MUON, Family.SHAMPOO_HALF)
 
 PROOFS: dict[str, tuple[Proof, ...]] = {
     EVERY: (
@@ -170,6 +170,9 @@ PROOFS: dict[str, tuple[Proof, ...]] = {
         SLOPES_IN_DEPTH,
         IN_DEPTH,
     ),
+    "mup_soap_dense": (
+        _checked("passes in width", (Family.SOAP,), MATRIX + "test_soap_passes_at_a_rate_for_dense_updates"),
+    ),
     "muon_match_rms": (
         MUON,
         _checked(
@@ -206,7 +209,7 @@ PROOFS: dict[str, tuple[Proof, ...]] = {
         _checked(
             "in width the embedding's change falls like 1/√width, by design, and all else stays; passes in depth",
             (Family.ADAM,),
-            MATRIX + "test_u_mup_slows_the_embedding_and_keeps_all_else",
+            MATRIX + "test_u_mup_slows_the_embedding_by_design_and_nothing_else",
             MATRIX + "test_depth_tables_pass_in_depth",
         ),
     ),
@@ -215,7 +218,7 @@ PROOFS: dict[str, tuple[Proof, ...]] = {
             _held(
                 "exponents are the published ones, found again by search over the printed constraints",
                 PLAIN,
-                "tests/golden/test_alignment.py::test_the_published_learning_rates",
+                "tests/golden/test_alignment.py::test_the_tables_have_the_published_learning_rates",
                 "tests/golden/test_alignment.py::test_search_finds_the_same_and_nothing_else",
             ),
             *(

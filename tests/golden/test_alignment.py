@@ -24,6 +24,7 @@ from scalelab.parametrizations.alignment import (
     gradient,
     learning_rates,
 )
+from scalelab.parametrizations.everett import EVERETT, WIDTH
 from scalelab.scale import Power
 
 parse = Exponents.parse
@@ -60,6 +61,21 @@ def published() -> dict[tuple[str, Optimizer, str], Exponents]:
 def test_the_published_learning_rates(cell: tuple[str, Optimizer, str], rates: Exponents) -> None:
     name, optimizer, aligned = cell
     assert learning_rates(*FORMS[name], optimizer, ALIGNMENTS[aligned]) == rates
+
+
+@pytest.mark.parametrize("name", EVERETT)
+def test_the_tables_have_the_published_learning_rates(name: str) -> None:
+    """Those of this package's tables, each with the multipliers and inits of its form."""
+    form, _, aligned = name.rpartition("_")
+    form = {"mup": "mup_table9"}.get(form, form)
+    a, b = FORMS[form]
+    for optimizer in OPTIMIZERS:
+        rates = published()[form, optimizer, aligned]
+        for layer in LAYERS:
+            rule, width = EVERETT[name].rule(Role(layer), Family(optimizer)), WIDTH[Role(layer)]
+            assert rule.lr == Power(**{width: getattr(rates, layer)})
+            assert rule.multiplier == Power(**{width: -getattr(a, layer)})
+            assert rule.init == Power(**{width: -getattr(b, layer)})
 
 
 def test_the_table_covers_every_case() -> None:

@@ -4,6 +4,7 @@ import math
 
 import pytest
 
+from scalelab.compare import difference
 from scalelab.models.tensors import Tensor
 from scalelab.parametrizations import TABLES, Family, Role, Site
 from scalelab.resolve import Setting, multipliers, settings
@@ -132,6 +133,8 @@ def test_depth_mup_is_completep_half_without_its_eps() -> None:
     spec, at = resolved("depth_mup")
     assert multipliers(spec).residual == pytest.approx(0.353553, abs=1e-6)
     assert at["blocks.0.attention.query.weight"].lr == pytest.approx(0.0883883, abs=1e-7)
+    verdict = difference(TABLES["depth_mup"], TABLES["completep_half"], optimizer="adamw").verdict
+    assert verdict == "equal but for eps (adam)"
     _, sgd = resolved("depth_mup", "sgd")
     assert sgd["blocks.0.attention.query.weight"].lr == 1.0
 

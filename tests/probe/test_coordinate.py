@@ -129,6 +129,13 @@ def test_depths_can_be_checked(tmp_path: Path) -> None:
         (["lr=1e30", "--widths", "32,64"], "lower the lr"),
         (["-m"], "check takes no -m"),
         (["--frob"], "unknown option --frob"),
+        (["lr=0.1,0.2", "--widths", "32,64"], "check takes one value a key"),  # once averaged over like seeds
+        (["parametrization=sp,mup", "--widths", "32,64"], "6 runs for 3 seeds"),
+        (["width=64", "--widths", "32,64"], "the smallest is the base"),
+        (["base.width=64", "--widths", "32,64"], "the smallest is the base"),
+        (["seed=3", "--widths", "32,64"], "--seeds says how many"),
+        (["--widths", "32,64", "--depths", "2,4"], "one axis at a time"),
+        (["--widths", "32,64", "-o", "/dev/null/check"], "/dev/null/check"),
     ],
 )
 def test_bad_input_is_one_line(

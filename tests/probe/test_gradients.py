@@ -127,6 +127,7 @@ def test_the_command_says_so_with_its_exit_status(parametrization: str, status: 
         (["--stability"], "one check at a time"),
         (["--target-width", "512"], "a target is for --stability"),
         (["--target-depth", "512"], "--target-depth with --depths"),
+        (["--depths", "2,4"], "one axis at a time"),
         (["optimizer=sgd"], "has no eps to check"),
     ],
 )

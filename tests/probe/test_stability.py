@@ -191,8 +191,15 @@ def test_the_command(tmp_path: Path) -> None:
     assert (tmp_path / "stability_mup_width.svg").exists()
     text = squeezed(result.stdout)
     assert "max attention logit" in text and "at width 4096" in text
+    assert "mup: nothing passes a known limit in width" in text
     for each in plain["growths"]:
         assert f"{each['quantity']} {each['sizes'][0]:.3g} {each['sizes'][-1]:.3g}" in text
+
+
+def test_a_target_below_the_sizes_is_refused(tmp_path: Path) -> None:
+    refused = scalelab("check", "--stability", *QUICK, "--target-width", "64", "-o", str(tmp_path / "out"))
+    assert "--target-width 64 below the largest width, 96" in one_line(refused)
+    assert not list(tmp_path.iterdir())
 
 
 def test_more_steps_than_asked_for_is_one_line(tmp_path: Path) -> None:
