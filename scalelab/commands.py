@@ -13,6 +13,7 @@ from scalelab.models import MODELS, count_flops_per_token, count_params
 from scalelab.overrides import split_flags
 from scalelab.plan import Plan, PlannedRun, plan
 from scalelab.progress import watched
+from scalelab.resolve import moves_with_horizon
 from scalelab.spec import RunSpec
 from scalelab.trials import Outcome
 
@@ -123,6 +124,9 @@ def _warnings(specs: Sequence[RunSpec]) -> list[str]:
         passes = epochs(corpus, tokens=spec.horizon.tokens, context=spec.shape.context)
         if passes > 1:
             found.append(f"{spec.horizon.tokens:,} tokens pass over {corpus.name} {passes:.1f} times: data repeat")
+    bare = [spec for spec in specs if spec.base_tokens is None and spec.base_batch_tokens is None]
+    if any(map(moves_with_horizon, {(spec.parametrization, spec.weight_decay_policy): spec for spec in bare}.values())):
+        found.append("base.tokens and base.batch_tokens are not given: the rules' factors for batch and horizon are 1")
     headed = [spec for spec in specs if MODELS[spec.model].attention]
     small = sorted({spec.shape.head_dim for spec in headed if spec.shape.head_dim < 32})
     if small:

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from scalelab import data
 from scalelab.errors import Refused, unknown
-from scalelab.models import MODELS
+from scalelab.models import MODELS, Model
 from scalelab.optimizers import optimizer_kind
 from scalelab.parametrizations import table
 from scalelab.parametrizations.decay import from_independent
@@ -31,6 +31,7 @@ KEYS = frozenset((
     "multipliers", "validation_tokens", "device", "threads", "model", "optimizer", "data", "tracker", "hydra",
 ))  # fmt: skip
 FAMILY = ("head_dim", "heads", "kv_heads", "ffn", "experts", "top_k", "granularity")  # null in base: as the target's
+HORIZON = ("tokens", "batch_tokens")
 MULTIPLIERS = {
     **{site: f"{site}_multiplier" for site in ("embedding", "attention", "residual", "logits", "activation")},
     "attention_ratio": "residual_attention_ratio",
@@ -58,22 +59,21 @@ def spec_from_config(config: Mapping[str, Any]) -> RunSpec:
     model_name, optimizer_name, parametrization = model.pop("name"), optimizer.pop("name"), config["parametrization"]
     if model_name not in MODELS:
         raise unknown("model", model_name, MODELS)
-    corpus = _data(config)
+    corpus = _data(config, MODELS[model_name])
     given = {**config}
     if not MODELS[model_name].attention:
         given.update(heads=1, kv_heads=1)
         base.update(heads=None, kv_heads=None, head_dim=None)
     shape = _shape(given, corpus.vocab, mlp_ratio, width=config["width"], depth=config["depth"])
-    horizon = {name: base.pop(name, None) for name in ("tokens", "batch_tokens")}
-    base_horizon = {name: None if value is None else integer(f"base.{name}", value) for name, value in horizon.items()}
-    if odd := sorted(set(base) - {"width", "depth", *FAMILY}):
-        accepted = ", ".join(("width", "depth", *FAMILY, *horizon))
+    if odd := sorted(set(base) - {"width", "depth", *FAMILY, *HORIZON}):
+        accepted = ", ".join(("width", "depth", *FAMILY, *HORIZON))
         raise Refused(f"unknown key base.{odd[0]}: accepted are {accepted}")
+    stated = {name: value for name, value in base.items() if value is not None}
+    base_horizon = {name: integer(f"base.{name}", stated.pop(name)) for name in HORIZON if name in stated}
+    base_shape = Shape.unit()  # u-muP has no base of its own
     if not table(parametrization).unit_scaled:
-        stated = {"width": shape.width, "depth": shape.depth, **{k: v for k, v in base.items() if v is not None}}
-        base_shape = _shape(given, corpus.vocab, mlp_ratio, **stated)
-    else:
-        base_shape = Shape.unit()
+        family = {"width": shape.width, "depth": shape.depth, **stated}
+        base_shape = _shape(given, corpus.vocab, mlp_ratio, **family)
     return RunSpec(
         parametrization=parametrization,
         optimizer=optimizer_name,
@@ -81,9 +81,9 @@ def spec_from_config(config: Mapping[str, Any]) -> RunSpec:
         architecture=_make(Architecture, "model", model),
         shape=shape,
         base=base_shape,
-        base_tokens=base_horizon["tokens"],
-        base_batch_tokens=base_horizon["batch_tokens"],
-        weight_decay_policy=config["weight_decay_policy"],
+        base_tokens=base_horizon.get("tokens"),
+        base_batch_tokens=base_horizon.get("batch_tokens"),
+        weight_decay_policy=_policy(config),
         hparams=_hparams(config, optimizer_name, optimizer),
         horizon=_make(
             Horizon,
@@ -160,7 +160,7 @@ def _hparams(config: Mapping[str, Any], name: str, optimizer: Mapping[str, Any])
     return _make(Hparams, "optimizer", values)
 
 
-def _data(config: Mapping[str, Any]) -> DataSpec:
+def _data(config: Mapping[str, Any], model: Model) -> DataSpec:
     options = dict(config["data"])
     name = options.pop("name")
     for key in ("path", "val_path"):  # a run is found again from any folder
@@ -171,6 +171,11 @@ def _data(config: Mapping[str, Any]) -> DataSpec:
         if isinstance(value, list | dict):
             raise Refused(f"data.{key}={value!r}: accepted is one value, a number or text")
     corpus = _corpus(name, given)
+    if model.images != (corpus.record is not None):
+        kind, other = ("images", "text") if model.images else ("text", "images")
+        raise Refused(
+            f"data={name} is {other} and model={config['model']['name']} takes {kind}: choose another of them"
+        )
     return DataSpec(
         name=name,
         sha256=corpus.sha256,
@@ -205,9 +210,21 @@ def rounded_ffn(mlp_ratio: Fraction, width: int) -> int:
     return max(1, round(mlp_ratio * width / FFN_MULTIPLE)) * FFN_MULTIPLE
 
 
+def _policy(config: Mapping[str, Any]) -> str:
+    """An independent weight decay is the same for every tensor and at every scale, whatever the table says."""
+    policy = str(config["weight_decay_policy"])
+    if config["independent_weight_decay"] is None:
+        return policy
+    if policy not in ("table", "independent"):
+        raise Refused(
+            f"independent_weight_decay with weight_decay_policy={policy}: the policy moves it; give one of them"
+        )
+    return "independent"
+
+
 def _independent_decay(config: Mapping[str, Any], optimizer: Mapping[str, Any], lr: float) -> dict[str, float]:
     """torch's weight decay for a decay per step that does not depend on lr, where that is what was given."""
-    if config["independent_weight_decay"] is None or lr <= 0:
+    if config["independent_weight_decay"] is None or not lr > 0:
         return {}
     if real("optimizer.weight_decay", optimizer["weight_decay"]) != 0:
         raise Refused("optimizer.weight_decay and independent_weight_decay: give one of them")

@@ -95,6 +95,24 @@ def optimizers(network: nn.Module, spec: RunSpec, *, then: bool = False) -> list
     return built(name, grouped, spec.hparams, betas(spec))
 
 
+def hand_over(before: Sequence[torch.optim.Optimizer], after: Sequence[torch.optim.Optimizer]) -> None:
+    """Moments of tensors that stay in the same family, from the optimizers before a change of hands to those after.
+
+    Those of the matrices are dropped: AdamW's and Muon's mean different things.
+    """
+    state = {
+        (group["family"], parameter): optimizer.state[parameter]
+        for optimizer in before
+        for group in optimizer.param_groups
+        for parameter in group["params"]
+    }
+    for optimizer in after:
+        for group in optimizer.param_groups:
+            for parameter in group["params"]:
+                if (group["family"], parameter) in state:
+                    optimizer.state[parameter] = state[group["family"], parameter]
+
+
 def set_lr(found: Sequence[torch.optim.Optimizer], factor: float) -> None:
     """Put every group at `factor` times its own peak, so that the ratios between groups stay."""
     for optimizer in found:

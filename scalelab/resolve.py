@@ -6,7 +6,7 @@ exporters all read its result.
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from scalelab.errors import Refused
 from scalelab.hparams import Hparams
@@ -90,6 +90,12 @@ def settings(spec: RunSpec, *, optimizer: str | None = None) -> tuple[Setting, .
     return tuple(_setting(spec, kind, tensor, tensor.ratios(scales)) for tensor in inventory(spec))
 
 
+def moves_with_horizon(spec: RunSpec) -> bool:
+    """Whether the rules have factors for batch or tokens against those of the base."""
+    own = replace(spec, base_tokens=None, base_batch_tokens=None)
+    return settings(replace(own, base_tokens=2 * spec.horizon.tokens)) != settings(own)
+
+
 def _setting(spec: RunSpec, kind: Optimizer, tensor: Tensor, ratios: Ratios) -> Setting:
     hparams, family = spec.hparams, kind.family_of(tensor.role)
     lr, weight_decay, eps = base_values(hparams, kind, tensor)
@@ -131,10 +137,10 @@ def _init(spec: RunSpec, tensor: Tensor, rule: Rule) -> Power:
 def _base_std(spec: RunSpec, tensor: Tensor) -> float:
     if tensor.zero or tensor.role in UNDECAYED:
         return 0.0
-    if tensor.role is Role.EMBEDDING:
+    if tensor.role is Role.EMBEDDING and not spec.architecture.tied_head:
         return spec.hparams.embedding_std
-    # A tied table reads out over the width, which is the fan_out of its lookup.
-    fan_in = tensor.fan_out if tensor.role is Role.TIED else tensor.fan_in
+    # A tied table reads out over the width, which is the fan_out of its lookup; positions beside it start as it does.
+    fan_in = tensor.fan_out if tensor.role in (Role.TIED, Role.EMBEDDING) else tensor.fan_in
     assert fan_in is not None
     std = spec.hparams.init_gain / math.sqrt(fan_in.base)
     if tensor.writes_residual and spec.architecture.residual_init == "depth-scaled":
@@ -174,5 +180,6 @@ def groups(resolved: Iterable[Setting]) -> tuple[Group, ...]:
 
 
 __all__ = [
-    "Group", "Multipliers", "Setting", "base_values", "betas", "groups", "moved_betas", "multipliers", "settings",
+    "Group", "Multipliers", "Setting", "base_values", "betas", "groups", "moved_betas", "moves_with_horizon",
+    "multipliers", "settings",
 ]  # fmt: skip

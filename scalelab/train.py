@@ -14,7 +14,7 @@ import torch
 from scalelab import data as corpora
 from scalelab.data.corpus import Corpus, train_batch, validation_batches
 from scalelab.networks import Proxy, build
-from scalelab.optim import optimizers, set_lr
+from scalelab.optim import hand_over, optimizers, set_lr
 from scalelab.spec import RunSpec
 from scalelab.trials import Outcome, Trial
 
@@ -82,7 +82,8 @@ def _train(spec: RunSpec, observers: Sequence[Observer], device: str) -> Trial:
         if not math.isfinite(loss_nats):
             return _trial(spec, step, started, device, diverged=f"training loss {loss_nats} at step {step}")
         if step == spec.horizon.decay_start and spec.kind.then:
-            optims = optimizers(network, spec, then=True)  # moments do not carry over: they mean other things
+            before, optims = optims, optimizers(network, spec, then=True)
+            hand_over(before, optims)
         network.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         if spec.hparams.clip_norm is not None:

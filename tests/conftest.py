@@ -40,6 +40,7 @@ def make_spec(
     schedule: str = "linear",
     sizes: dict[str, int] | None = None,
     base_sizes: dict[str, int] | None = None,
+    data: DataSpec | None = None,
     **rest: Any,
 ) -> RunSpec:
     return RunSpec(
@@ -53,7 +54,8 @@ def make_spec(
         else make_shape(base_width, base_depth, **(base_sizes or sizes or {})),
         hparams=Hparams(**{"lr": 0.01, "weight_decay": 0.1, **(hparams or {})}),
         horizon=Horizon(tokens=tokens, batch_tokens=64, schedule=schedule),
-        data=DataSpec(name="embedded", sha256=_embedded(), vocab=256, bytes_per_token=1.0, validation_tokens=256),
+        data=data
+        or DataSpec(name="embedded", sha256=_embedded(), vocab=256, bytes_per_token=1.0, validation_tokens=256),
         seed=seed,
         **rest,
     )

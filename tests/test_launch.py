@@ -21,11 +21,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from scalelab import train
+from scalelab.data import load
 from scalelab.errors import Refused
 from scalelab.overrides import overrides_of
 from scalelab.plan import Plan, plan
 from scalelab.shape import Architecture
-from scalelab.spec import Horizon, RunSpec
+from scalelab.spec import DataSpec, Horizon, RunSpec
 from scalelab.trackers import tracker
 from scalelab.trials import Outcome, RunFolder, Trial
 from tests.conftest import ROOT, make_spec
@@ -148,6 +149,12 @@ REFUSED: dict[str, tuple[list[str], str]] = {
     "an added init key": (["+init.foo=1"], "unknown key init.foo"),
     "unknown table": (["parametrization=mupp"], "unknown parametrization 'mupp'.*did you mean 'mup'"),
     "unknown data": (["data=embeded"], "data/embeded.*accepted are digits, embedded, enwik8, memmap, pysrc"),
+    "images for text": (["model=vit"], "data=embedded is text and model=vit takes images"),
+    "text for images": (["data=digits", "context=64"], "data=digits is images and model=transformer takes text"),
+    "decay twice": (
+        ["independent_weight_decay=0.001", "weight_decay_policy=constant"],
+        "independent_weight_decay with weight_decay_policy=constant",
+    ),
     "unknown model": (["model=mamba"], "model/mamba.*accepted are mlp, moe, resnet, transformer, vit"),
     "unknown optimizer": (["optimizer=adam"], "optimizer/adam.*accepted are adafactor, .*, soap"),
     "unknown tracker": (["tracker=mlflow"], "tracker/mlflow.*accepted are none, wandb"),
@@ -411,14 +418,21 @@ def again(spec: RunSpec) -> RunSpec:
     return run.spec
 
 
+def image_spec(model: str, sizes: dict[str, int] | None = None, **given: Any) -> RunSpec:
+    digits = DataSpec(
+        name="digits", sha256=load("digits").sha256, vocab=17, bytes_per_token=None, validation_tokens=256
+    )
+    return make_spec(model=model, data=digits, sizes={"vocab": 17, "context": 64, **(sizes or {})}, **given)
+
+
 SPECS: dict[str, RunSpec] = {
     "plain": make_spec(),
     "seed": make_spec(seed=3),
     "tied": make_spec(architecture=Architecture(tied_head=True, qk_norm=True, biases=True)),
     "grouped": make_spec("completep", width=128, depth=8, sizes={"heads": 4, "kv_heads": 2}),
-    "mlp": make_spec(model="mlp", sizes={"heads": 1}),
-    "resnet": make_spec(model="resnet", sizes={"heads": 1}, architecture=Architecture(mlp="relu")),
-    "vit": make_spec(model="vit", architecture=Architecture(mlp="gelu", positions="learned")),
+    "mlp": image_spec("mlp", sizes={"heads": 1}),
+    "resnet": image_spec("resnet", sizes={"heads": 1}, architecture=Architecture(mlp="relu")),
+    "vit": image_spec("vit", architecture=Architecture(mlp="gelu", positions="learned")),
     "other heads at the base": make_spec(sizes={"heads": 2, "kv_heads": 2}, base_sizes={"heads": 1, "kv_heads": 1}),
     "sgd": make_spec("sp", optimizer="sgd", hparams={"momentum": 0.9, "clip_norm": None}),
     "wsd": replace(

@@ -5,6 +5,7 @@ import functools
 import re
 
 import pytest
+import torch
 
 from scalelab.catalogue import blocks, rewritten
 from scalelab.parametrizations import TABLES
@@ -82,3 +83,15 @@ def test_notebook_and_script_are_the_same() -> None:
         cells = [(cell.cell_type, cell.source) for cell in jupytext.read(script).cells]
         assert [(cell.cell_type, cell.source) for cell in paired.cells] == cells, f"run: jupytext --sync {script}"
         assert not any(cell.get("outputs") for cell in paired.cells)
+
+
+def test_the_readmes_example_on_ones_own_module_prints_what_it_shows(capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("transformers", reason="its example is a Llama of transformers")
+    code, shown = re.findall(
+        r"```python\n(.*?)```\n\n```\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.DOTALL
+    )[0]
+    torch.manual_seed(0)
+    exec(compile(code, "README.md", "exec"), {})
+    printed = [line.rstrip() for line in capsys.readouterr().out.splitlines()]
+    for line in shown.splitlines():
+        assert line == "…" or line in printed, line

@@ -17,7 +17,7 @@ from scalelab.data.corpus import train_batch
 from scalelab.models import inventory
 from scalelab.networks import build
 from scalelab.networks.transformer import Transformer, rope_tables, rotate
-from scalelab.optim import optimizers, set_lr
+from scalelab.optim import hand_over, optimizers, set_lr
 from scalelab.parametrizations import TABLES, Family, Role
 from scalelab.scale import Power
 from scalelab.shape import Architecture
@@ -448,3 +448,27 @@ def test_steps_are_in_order() -> None:
     recorder = Recorder()
     train.run([make_spec(width=32)], observers=[[recorder]])
     assert all(a["step"] < b["step"] for a, b in pairwise(recorder.curve))
+
+
+# --- changing hands ---------------------------------------------------------------------------------------------------
+
+
+def test_what_stays_with_adamw_keeps_its_moments_when_muon_takes_the_matrices() -> None:
+    spec = make_spec(optimizer="adamw_muon", schedule="wsd", width=64)
+    network = build(spec)
+    before, after = optimizers(network, spec), optimizers(network, spec, then=True)
+    network.loss(torch.arange(34).reshape(2, 17)).backward()
+    before[0].step()
+    hand_over(before, after)
+    muon, adamw = after
+    assert not muon.state
+    kept = {id(p) for group in adamw.param_groups for p in group["params"]}
+    assert {id(p) for p in adamw.state} == kept
+    assert all(adamw.state[p]["step"] == 1 for p in adamw.state)
+
+
+def test_positions_beside_a_tied_table_start_as_it_does() -> None:
+    network = build(make_spec(width=64, base_width=64, architecture=Architecture(tied_head=True, positions="learned")))
+    stds = {name: p.std().item() for name, p in network.named_parameters()}
+    assert stds["positions.weight"] == pytest.approx(stds["embedding.weight"], rel=0.1)
+    assert stds["embedding.weight"] == pytest.approx(1 / 8, rel=0.1)

@@ -29,7 +29,8 @@ class Model:
     """A proxy: what it is and its inventory.
 
     `pairs` is how many (query, key) pairs its attention scores, as a fraction of context²: ½ for a causal decoder, 0
-    without attention. `experts` says whether its blocks may have several. `lacks` are the fields of `Architecture` that
+    without attention. `experts` says whether its blocks may have several, `images` whether it takes records of pixels
+    and a label rather than text. `lacks` are the fields of `Architecture` that
     it has no part for: they are refused where they are not left at their default, and are no keys of its configuration.
     """
 
@@ -37,6 +38,7 @@ class Model:
     tensors: Callable[[Shape, Shape, Architecture], tuple[Tensor, ...]]
     pairs: Fraction = Fraction(1, 2)
     experts: bool = False
+    images: bool = False
     lacks: tuple[str, ...] = ()
 
     @property
@@ -53,18 +55,21 @@ MODELS: dict[str, Model] = {
         title="residual MLP on the pixels of an image",
         tensors=mlp.tensors,
         pairs=Fraction(0),
+        images=True,
         lacks=("tied_head", *ATTENTION_ONLY),
     ),
     "resnet": Model(
         title="pre-activation residual convolutions, two stages",
         tensors=resnet.tensors,
         pairs=Fraction(0),
+        images=True,
         lacks=("tied_head", *ATTENTION_ONLY),
     ),
     "vit": Model(
         title="vision transformer on 2×2 patches",
         tensors=vit.tensors,
         pairs=Fraction(1, 16),  # a quarter of the pixels either way, and all of them
+        images=True,
         lacks=("tied_head",),
     ),
 }

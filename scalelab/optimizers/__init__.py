@@ -61,7 +61,7 @@ OPTIMIZERS: dict[str, Optimizer] = {
         title="Muon; embedding, readout and vectors by AdamW",
         source="KellerJordan/Muon; Moonlight (arXiv:2502.16982)",
         family=Family.MUON,
-        reads=(*ADAM, "momentum", "shape_factor", "handed_lr_factor"),
+        reads=(*ADAM, "momentum", "shape_factor", "damping", "handed_lr_factor"),
         hands_over=True,
     ),
     "shampoo": Optimizer(
@@ -89,7 +89,7 @@ OPTIMIZERS: dict[str, Optimizer] = {
         title="AdamW, and Muon on the matrices once the learning rate falls",
         source="Xmodel-2.5 (arXiv:2511.19496)",
         family=Family.ADAM,
-        reads=(*ADAM, "momentum", "shape_factor", "handed_lr_factor"),
+        reads=(*ADAM, "momentum", "shape_factor", "damping", "handed_lr_factor"),
         then="muon",
     ),
 }

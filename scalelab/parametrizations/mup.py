@@ -124,6 +124,7 @@ MUP = Parametrization(
         "TP-V's text wants weight decay 'scaled independently of width'; the mup package and CompleteP's µP column"
         " multiply the hidden one by m under AdamW, as here, so that lr·weight_decay stays.",
         "eps ×1/m for every tensor is TP-V's text for Adam; the mup package leaves eps alone: see mup_package.",
+        "eps is stated for matrices whose sides grow together; where one alone does, a gradient moves with both.",
         "SOAP's rate is the published one; over several batches activations were measured to change by √width under it:"
         " see mup_soap_dense. Shampoo's with root ½ holds where damping is of the size of the top eigenvalue.",
     ),

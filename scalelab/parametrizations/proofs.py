@@ -86,6 +86,13 @@ STEPPED = (Family.ADAM, Family.SGD, Family.ADAFACTOR, Family.MUON, Family.SHAMPO
 PROOFS: dict[str, tuple[Proof, ...]] = {
     EVERY: (
         _held(
+            "shifted and folded forms have one trajectory (float64); factors compose over sizes",
+            TRAINED,
+            "tests/conformance/test_identities.py::test_shifted_forms_have_one_trajectory",
+            "tests/conformance/test_identities.py::test_folding_keeps_the_trajectory",
+            "tests/conformance/test_identities.py::test_factors_compose",
+        ),
+        _held(
             "at the base it is SP bit for bit (unit-scaled tables have no base); groups are a partition",
             TRAINED,
             "tests/conformance/test_tables.py::test_at_the_base_it_is_sp_bit_for_bit",

@@ -154,9 +154,10 @@ class Parametrization:
     def rule(self, role: Role, family: Family) -> Rule:
         """The rule for one role under one optimizer family; `Refused` where the table has none."""
         if (role, family) not in self.rules:
-            covered = {f: [str(r) for r, other in self.rules if other is f] for _, f in self.rules}
-            listed = "; ".join(f"{f}: {', '.join(roles)}" for f, roles in covered.items())
-            raise Refused(f"parametrization {self.name!r} has no rule for {role}/{family}: it covers {listed}")
+            roles = [str(covered) for covered, other in self.rules if other is family]
+            families = ", ".join(dict.fromkeys(str(other) for _, other in self.rules))
+            listed = f"it covers {family}: {', '.join(roles)}" if roles else f"it covers the families {families}"
+            raise Refused(f"parametrization {self.name!r} has no rule for {role}/{family}: {listed}")
         return self.rules[role, family]
 
     def shifted(self, thetas: Mapping[Role, Power]) -> "Parametrization":

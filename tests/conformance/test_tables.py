@@ -125,5 +125,5 @@ def test_absent_cells_refuse_and_say_what_is_covered() -> None:
     bare = replace(TABLES["mup"], rules={(Role.HIDDEN, Family.ADAM): TABLES["mup"].rules[Role.HIDDEN, Family.ADAM]})
     for role, family in product(Role, Family):
         if (role, family) != (Role.HIDDEN, Family.ADAM):
-            with pytest.raises(Refused, match="it covers adam: hidden"):
+            with pytest.raises(Refused, match=r"it covers (adam: hidden|the families adam)$"):
                 bare.rule(role, family)
