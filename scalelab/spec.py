@@ -7,14 +7,14 @@ identity. Two specs with the same fingerprint are the same run, and a finished r
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, is_dataclass, replace
+from dataclasses import dataclass, field, fields, is_dataclass
 from enum import Enum
 from fractions import Fraction
 from typing import Any
 
 from scalelab.errors import Refused, unknown
 from scalelab.hparams import Horizon, Hparams
-from scalelab.models import count_flops_per_token, count_params, unit_scaled
+from scalelab.models import count_flops_per_token, params_of, unit_scaled
 from scalelab.optimizers import Optimizer, optimizer_kind
 from scalelab.parametrizations import POLICIES, table
 from scalelab.parametrizations.table import Site
@@ -72,40 +72,52 @@ class RunSpec:
             raise unknown("dtype", self.dtype, ["float32"])
         if not isinstance(self.seed, int) or isinstance(self.seed, bool) or self.seed < 0:
             raise Refused(f"seed={self.seed!r}: accepted is a whole number ≥ 0")
+        if self.shape.vocab != self.data.vocab:
+            raise Refused(f"vocab={self.shape.vocab} but data {self.data.name!r} has vocab={self.data.vocab}")
+        self._check_horizon()
+        self._check_base()
+        self._check_parametrization()
+
+    def _check_horizon(self) -> None:
         if self.horizon.batch_tokens % self.shape.context:
             raise Refused(
                 f"batch_tokens={self.horizon.batch_tokens} is not a whole number of sequences of"
                 f" context={self.shape.context}: try batch_tokens={self.shape.context * self.sequences}"
             )
+        if self.kind.then is None:
+            return
+        if self.horizon.schedule != "wsd":
+            raise Refused(
+                f"optimizer {self.optimizer!r} with schedule={self.horizon.schedule!r}: it changes hands where the"
+                " learning rate starts to fall, accepted is schedule=wsd"
+            )
+        if self.horizon.decay_start == self.horizon.steps:
+            raise Refused(
+                f"optimizer {self.optimizer!r} with decay_fraction={self.horizon.decay_fraction}: none of the"
+                f" {self.horizon.steps} steps is left for the optimizer that takes over, use a larger one"
+            )
+
+    def _check_base(self) -> None:
         for name in ("base_tokens", "base_batch_tokens"):
             value = getattr(self, name)
             if value is not None and (not isinstance(value, int) or value < 1):
                 raise Refused(f"{name}={value!r}: accepted is a positive whole number of tokens, or null")
-        if self.shape.vocab != self.data.vocab:
-            raise Refused(f"vocab={self.shape.vocab} but data {self.data.name!r} has vocab={self.data.vocab}")
-        rules = table(self.parametrization)
-        if rules.unit_scaled != (self.base == Shape.unit()):
-            stated = "the shape of ones" if rules.unit_scaled else "a shape of the model's family"
+        absolute = table(self.parametrization).unit_scaled
+        if absolute != (self.base == Shape.unit()):
+            stated = "the shape of ones" if absolute else "a shape of the model's family"
             raise Refused(f"the base of {self.parametrization!r} is {stated}: leave base to the configuration")
+        for name in () if absolute else ("vocab", "context"):
+            if getattr(self.shape, name) != getattr(self.base, name):
+                raise Refused(f"{name} differs between shape and base: no parametrization here scales it")
+
+    def _check_parametrization(self) -> None:
+        rules = table(self.parametrization)
         if rules.unit_scaled:
             unit_scaled.check(self.model, self.architecture, vars(self.hparams))
         elif (self.hparams.activation_multiplier, self.hparams.residual_attention_ratio) != (1.0, 1.0):
             raise Refused(
                 "multipliers.activation and multipliers.attention_ratio are those of unit-scaled networks:"
                 f" leave them at 1 under {self.parametrization!r}"
-            )
-        for name in () if rules.unit_scaled else ("vocab", "context"):
-            if getattr(self.shape, name) != getattr(self.base, name):
-                raise Refused(f"{name} differs between shape and base: no parametrization here scales it")
-        if optimizer_kind(self.optimizer).then and self.horizon.schedule != "wsd":
-            raise Refused(
-                f"optimizer {self.optimizer!r} with schedule={self.horizon.schedule!r}: it changes hands where the"
-                " learning rate starts to fall, accepted is schedule=wsd"
-            )
-        if optimizer_kind(self.optimizer).then and self.horizon.decay_start == self.horizon.steps:
-            raise Refused(
-                f"optimizer {self.optimizer!r} with decay_fraction={self.horizon.decay_fraction}: none of the"
-                f" {self.horizon.steps} steps is left for the optimizer that takes over, use a larger one"
             )
         if self.architecture.residual_init == "depth-scaled" and rules.sites[Site.RESIDUAL] != ONE:
             raise Refused(
@@ -131,15 +143,16 @@ class RunSpec:
     def scales(self) -> Ratios:
         """What the run as a whole scales by, target against base: head dimension, depth, batch, tokens, experts, N."""
         at, base = self.shape, self.base
-        unit = table(self.parametrization).unit_scaled
-        small = replace(self, shape=base) if not unit and at != base else self
+        # Of a network of ones there is nothing to count; no unit-scaled table has a rule in N.
+        counted = at if table(self.parametrization).unit_scaled else base
+        n, n_base = (params_of(self.model, shape, self.architecture).non_embedding for shape in (at, counted))
         return Ratios(
             head_dim=at.ratio(base, "head_dim"),
             depth=at.ratio(base, "depth"),
             batch=Fraction(self.horizon.batch_tokens, self.base_batch_tokens or self.horizon.batch_tokens),
             tokens=Fraction(self.horizon.tokens, self.base_tokens or self.horizon.tokens),
             experts=at.ratio(base, "experts"),
-            params=Fraction(count_params(self).non_embedding, count_params(small).non_embedding),
+            params=Fraction(n, n_base),
         )
 
     @property

@@ -57,7 +57,7 @@ class FlopCount:
 
 def count_params(run: Modelled) -> ParamCount:
     """Stored parameters of a run's model."""
-    return _params(run.model, run.shape, run.architecture)
+    return params_of(run.model, run.shape, run.architecture)
 
 
 def count_flops_per_token(run: Modelled) -> FlopCount:
@@ -79,7 +79,8 @@ KIND = {
 
 
 @functools.lru_cache(maxsize=4096)  # a plan asks for the same few shapes once a run
-def _params(model: str, shape: Shape, architecture: Architecture) -> ParamCount:
+def params_of(model: str, shape: Shape, architecture: Architecture) -> ParamCount:
+    """Stored parameters of a model of that shape, which need not be a run's."""
     counted = {"embedding": 0, "readout": 0, "matrices": 0, "vectors": 0, "idle": 0}
     for tensor in tensors(model, shape, shape, architecture):
         counted[KIND[tensor.role]] += tensor.numel
@@ -90,7 +91,7 @@ def _params(model: str, shape: Shape, architecture: Architecture) -> ParamCount:
 
 @functools.lru_cache(maxsize=4096)
 def _flops(model: str, shape: Shape, architecture: Architecture) -> FlopCount:
-    params = _params(model, shape, architecture)
+    params = params_of(model, shape, architecture)
     six_n = round(sum(6 * tensor.numel * tensor.uses for tensor in tensors(model, shape, shape, architecture)))
     attention = round(12 * shape.depth * shape.context * shape.width * MODELS[model].pairs)
     return FlopCount(six_n_non_embedding=6 * params.active, six_n=six_n, six_n_attention=six_n + attention)

@@ -4,11 +4,19 @@ from abc import abstractmethod
 from typing import Any
 
 import torch
-from torch.optim.optimizer import Optimizer
+from torch.optim.optimizer import Optimizer, ParamsT
+
+from scalelab.errors import Refused
 
 
 class PerParameter(Optimizer):
     """An optimizer whose parameters do not meet each other: `_update` moves one, by its gradient and its group."""
+
+    def __init__(self, params: ParamsT, defaults: dict[str, Any]) -> None:
+        betas = defaults.get("betas", (0.0,))
+        if not 0.0 <= min(betas) <= max(betas) < 1.0:
+            raise Refused(f"betas are {betas}: each is at least 0 and below 1")
+        super().__init__(params, defaults)
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> Any:

@@ -5,7 +5,6 @@ from typing import Any
 import torch
 from torch.optim.optimizer import ParamsT
 
-from scalelab.errors import Refused
 from scalelab.optimizers.base import PerParameter
 
 
@@ -19,8 +18,6 @@ class Lion(PerParameter):
         betas: tuple[float, float] = (0.9, 0.99),
         weight_decay: float = 0.0,
     ) -> None:
-        if not 0.0 <= min(betas) <= max(betas) < 1.0:
-            raise Refused(f"betas are {betas}: each is at least 0 and below 1")
         super().__init__(params, {"lr": lr, "betas": betas, "weight_decay": weight_decay})
 
     def _update(self, p: torch.Tensor, grad: torch.Tensor, group: dict[str, Any]) -> None:

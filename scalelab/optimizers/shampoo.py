@@ -61,8 +61,6 @@ class Shampoo(PerParameter):
         graft: str = "none",
         flatten: bool = False,
     ) -> None:
-        if not 0.0 <= min(betas) <= max(betas) < 1.0:
-            raise Refused(f"betas are {betas}: each is at least 0 and below 1")
         super().__init__(
             params,
             {

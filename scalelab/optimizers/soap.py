@@ -5,7 +5,6 @@ from typing import Any
 import torch
 from torch.optim.optimizer import ParamsT
 
-from scalelab.errors import Refused
 from scalelab.optimizers.base import PerParameter
 from scalelab.optimizers.factors import matrix_shape
 from scalelab.optimizers.shampoo import require_matrices
@@ -33,8 +32,6 @@ class SOAP(PerParameter):
         interval: int = 10,
         flatten: bool = False,
     ) -> None:
-        if not 0.0 <= min(betas) <= max(betas) < 1.0:
-            raise Refused(f"betas are {betas}: each is at least 0 and below 1")
         super().__init__(
             params,
             {

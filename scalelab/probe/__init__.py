@@ -3,7 +3,7 @@
 walk (a few steps, seen from outside), slopes (lines through sizes) → coordinate, gradients, stability, spectrum
 """
 
-from scalelab.probe.coordinate import CHECK_LR, TOLERANCE, Check, Slope, check_lr, coordinate_check
+from scalelab.probe.coordinate import TOLERANCE, Check, Slope, check_lr, coordinate_check
 from scalelab.probe.gradients import ClassSlope, GradientCheck, gradient_check
 from scalelab.probe.growth import Growth
 from scalelab.probe.slopes import Estimate
@@ -11,7 +11,6 @@ from scalelab.probe.spectrum import MatrixSpectrum, Spectrum, spectrum
 from scalelab.probe.stability import Stability, stability
 
 __all__ = [
-    "CHECK_LR",
     "TOLERANCE",
     "Check",
     "ClassSlope",

@@ -24,21 +24,6 @@ from scalelab.spec import RunSpec
 # +1.4 (SP's own statement: updates grow like width). The tolerance sits between, see tests/probe.
 # In depth: depth-muP and CompleteP within ±0.15, muP and SP above +0.7.
 TOLERANCE = 0.25
-# Where no lr is given to the check, by optimizer: updates are well above rounding, and no network has left its linear
-# regime, where slopes carry little seed noise. Measured on transformers of width 64, 128, 256 (4 steps, 2 seeds): the
-# slope farthest from 0 under mup (logits by more than their due fall left out), and under sp.
-CHECK_LR: dict[str, float] = {
-    "adamw": 0.005,  # −0.09; +0.90
-    "sgd": 0.03,  # +0.06; +0.52
-    "adam_atan2": 0.005,  # −0.09; +0.94
-    "lion": 0.001,  # −0.04; +0.84
-    "adafactor": 0.005,  # −0.03; +0.44
-    "muon": 0.005,  # +0.11; +0.92, of the logits: square matrices need no rule, what AdamW is handed does
-    "shampoo": 0.005,  # +0.11; +0.92, likewise
-    "shampoo_half": 1e-4,  # at damping 1e-3: +0.19; at 1e-8 +1.07, for directions that only noise visits are amplified
-    "soap": 0.001,  # +0.59 (mup_soap_dense: +0.10); +0.76
-    "adamw_muon": 0.005,  # as adamw, which is all that the check sees of it
-}
 # A unit-scaled table states its rates for weights of unit variance, at the shape of ones.
 CHECK_LR_UNIT_SCALED = 0.1
 # What a branch puts out before it is scaled may shrink with depth (it does in depth-muP, by design); what arrives in
@@ -192,4 +177,4 @@ def _record(spec: RunSpec, steps: int) -> tuple[list[dict[str, float]], list[dic
 
 def check_lr(spec: RunSpec) -> float:
     """The learning rate at which the check is calibrated for a spec's optimizer and parametrization."""
-    return CHECK_LR_UNIT_SCALED if table(spec.parametrization).unit_scaled else CHECK_LR[spec.optimizer]
+    return CHECK_LR_UNIT_SCALED if table(spec.parametrization).unit_scaled else spec.kind.check_lr

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from scalelab.errors import Refused
-from scalelab.probe import CHECK_LR, TOLERANCE, Check, Slope, coordinate_check
+from scalelab.optimizers import OPTIMIZERS
+from scalelab.probe import TOLERANCE, Check, Slope, coordinate_check
 from tests.helpers import one_line, scalelab, squeezed
 from tests.probe.sizes import specs
 
@@ -97,7 +98,7 @@ def test_the_command_says_so_with_its_exit_status(parametrization: str, status: 
     plain = json.loads((tmp_path / f"check_{parametrization}_width.json").read_text())
     assert plain["passed"] is (status == 0)
     assert (plain["parametrization"], plain["axis"], plain["values"]) == (parametrization, "width", [64, 128, 256])
-    assert plain["lr"] == CHECK_LR["adamw"] and plain["optimizer"] == "adamw"
+    assert plain["lr"] == OPTIMIZERS["adamw"].check_lr and plain["optimizer"] == "adamw"
     assert [slope["module"] for slope in plain["slopes"]] == plain["modules"] == list(MODULES)
     assert np.array(plain["update"]).shape == (3, 2, 4, len(MODULES))
     assert {"svg", "png"} <= {file.suffix[1:] for file in tmp_path.iterdir()}
