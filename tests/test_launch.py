@@ -25,6 +25,7 @@ from scalelab.data import load
 from scalelab.errors import Refused
 from scalelab.overrides import overrides_of
 from scalelab.plan import Plan, plan
+from scalelab.resolve import settings as resolved
 from scalelab.shape import Architecture
 from scalelab.spec import DataSpec, Horizon, RunSpec
 from scalelab.trackers import tracker
@@ -621,3 +622,29 @@ def test_hydras_own_questions_are_answered_and_run_nothing(folder: Path) -> None
     )  # fmt: skip
     assert "width: 96" in asked.stdout
     assert not list(folder.iterdir())
+
+
+# --- weight decay and horizon -----------------------------------------------------------------------------------------
+
+
+def test_an_independent_weight_decay_is_one_for_every_tensor_whatever_the_table_says() -> None:
+    """Megatron's table holds λ constant, so lr·λ would fall with width; given as independent it does not."""
+    (run,) = planned("parametrization=megatron", "width=128", "lr=0.02", "independent_weight_decay=0.001").runs
+    decayed = [setting for setting in resolved(run.spec) if setting.weight_decay]
+    assert {round(setting.lr * setting.weight_decay, 12) for setting in decayed} == {0.001}
+    assert again(run.spec) == run.spec
+
+
+@pytest.mark.parametrize(
+    ("arguments", "noted"),
+    [
+        (["parametrization=completed_p"], True),
+        (["parametrization=completed_p", "base.tokens=320"], False),
+        (["weight_decay_policy=ema", "optimizer.weight_decay=0.1"], True),
+        (["parametrization=completep"], False),
+    ],
+)
+def test_a_plan_says_where_factors_for_the_horizon_have_no_base(arguments: list[str], noted: bool) -> None:
+    said = scalelab("train", *TINY, *arguments, "--dry-run")
+    assert said.exit_code == 0, said.output
+    assert ("base.tokens and base.batch_tokens are not given" in squeezed(said.stdout)) == noted
