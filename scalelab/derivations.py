@@ -10,9 +10,8 @@ from fractions import Fraction
 from scalelab.models import MODELS
 from scalelab.parametrizations import table
 from scalelab.parametrizations.decay import with_policy
-from scalelab.parametrizations.sp import FAN_IN_INIT
 from scalelab.parametrizations.table import UNDECAYED, Role, Site
-from scalelab.resolve import Setting, betas, multipliers
+from scalelab.resolve import Setting, betas, init_cell, multipliers
 from scalelab.scale import RATIO_NAMES, SYMBOLS, Cell, Power, Ratios
 from scalelab.spec import RunSpec
 
@@ -42,10 +41,9 @@ def _cells(spec: RunSpec, setting: Setting) -> dict[str, Cell | None]:
     role = setting.tensor.role
     rule = table(spec.parametrization).rule(role, setting.family)
     decayed = with_policy(rule, role, spec.weight_decay_policy)
-    init = FAN_IN_INIT if role is Role.READOUT and spec.architecture.readout_init == "fan_in" else rule.init
     return {
         "multiplier": rule.multiplier,
-        "init_std": init if setting.init_std else None,
+        "init_std": init_cell(spec, role, rule) if setting.init_std else None,
         "lr": rule.lr,
         "weight_decay": None if decayed is None else decayed.weight_decay,
         "eps": None if setting.eps is None else rule.eps,

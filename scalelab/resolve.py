@@ -105,7 +105,7 @@ def _setting(spec: RunSpec, kind: Optimizer, tensor: Tensor, ratios: Ratios) -> 
     return Setting(
         tensor=tensor,
         family=family,
-        init_std=_base_std(spec, tensor) * _init(spec, tensor, rule)(ratios),
+        init_std=_base_std(spec, tensor) * init_cell(spec, tensor.role, rule)(ratios),
         multiplier=tunable * rule.multiplier(ratios),
         lr=lr * rule.lr(ratios),
         weight_decay=0.0 if decayed is None else weight_decay * decayed.weight_decay(ratios),
@@ -128,8 +128,9 @@ def base_values(hparams: Hparams, kind: Optimizer, tensor: Tensor) -> tuple[floa
     return lr, weight_decay, hparams.damping
 
 
-def _init(spec: RunSpec, tensor: Tensor, rule: Rule) -> Power:
-    if tensor.role is Role.READOUT and spec.architecture.readout_init == "fan_in":
+def init_cell(spec: RunSpec, role: Role, rule: Rule) -> Power:
+    """How an init standard deviation moves: by the table's rule, unless the architecture holds SP's for the readout."""
+    if role is Role.READOUT and spec.architecture.readout_init == "fan_in":
         return FAN_IN_INIT
     return rule.init
 
@@ -180,6 +181,6 @@ def groups(resolved: Iterable[Setting]) -> tuple[Group, ...]:
 
 
 __all__ = [
-    "Group", "Multipliers", "Setting", "base_values", "betas", "groups", "moved_betas", "moves_with_horizon",
-    "multipliers", "settings",
+    "Group", "Multipliers", "Setting", "base_values", "betas", "groups", "init_cell", "moved_betas",
+    "moves_with_horizon", "multipliers", "settings",
 ]  # fmt: skip

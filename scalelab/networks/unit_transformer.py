@@ -7,7 +7,6 @@ are u-muP's α_attn-softmax, α_ffn-act, α_res, α_res-attn-ratio and α_loss-s
 """
 
 from collections.abc import Callable
-from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +14,7 @@ from torch.nn import functional as F
 
 from scalelab.networks import unit_ops as unit
 from scalelab.networks.layers import Multiplied, Proxy
-from scalelab.networks.transformer import Rope, rope_tables, rotate
+from scalelab.networks.transformer import Rope, Transformer, rope_tables, rotate
 from scalelab.networks.unit_residual import residual_add, residual_split, residual_taus
 from scalelab.shape import Shape
 from scalelab.spec import RunSpec
@@ -120,10 +119,7 @@ class Block(nn.Module):
 class UnitTransformer(Proxy):
     """Token ids [B, T] → logits [B, T, V], before α_loss-softmax."""
 
-    labels: ClassVar[dict[str, str]] = {
-        "embedding": "embedding", "query": "query", "key": "key", "value": "value", "attention": "attention out",
-        "up": "up", "mlp": "mlp out",
-    }  # fmt: skip
+    labels = Transformer.labels
 
     def __init__(self, spec: RunSpec) -> None:
         super().__init__(spec)

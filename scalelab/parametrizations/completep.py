@@ -7,7 +7,7 @@ from dataclasses import replace
 from fractions import Fraction
 
 from scalelab.parametrizations.mup import MUP
-from scalelab.parametrizations.table import IN_BLOCKS, Family, Parametrization, Rule, Site
+from scalelab.parametrizations.table import IN_BLOCKS, Family, Parametrization, Role, Rule, Site
 from scalelab.scale import Power
 
 HALF = Fraction(1, 2)
@@ -19,10 +19,7 @@ def _completep(name: str, alpha: Fraction) -> Parametrization:
         title=f"CompleteP, α = {alpha}",
         source="CompleteP (arXiv:2505.01618) Table 1; optimizers other than AdamW from the same condition,"
         " second-order ones as arXiv:2512.05620",
-        rules={
-            (role, family): rule.deepened(alpha, family) if role in IN_BLOCKS else rule
-            for (role, family), rule in MUP.rules.items()
-        },
+        rules=MUP.edited(lambda role, family, rule: rule.deepened(alpha, family) if role in IN_BLOCKS else rule),
         transfers=("width", "depth"),
         sites={**MUP.sites, Site.RESIDUAL: Power(depth=-alpha)},
         notes=(
@@ -40,18 +37,19 @@ COMPLETEP_HALF = _completep("completep_half", HALF)
 HORIZON = Power(batch=HALF, tokens=-HALF)
 
 
-def _horizon(rule: Rule) -> Rule:
+def _horizon(role: Role, family: Family, rule: Rule) -> Rule:
     assert rule.eps is not None
     return replace(rule, lr=rule.lr * HORIZON, weight_decay=rule.weight_decay * HORIZON, eps=rule.eps / HORIZON)
 
 
 def _completed(name: str, form: Parametrization) -> Parametrization:
+    folded = form.folded()
     return replace(
-        form.folded(),
+        folded,
         name=name,
         title=form.title.replace("CompleteP", "Complete(d)P"),
         source="Complete(d)P (arXiv:2512.22382) Table 1",
-        rules={(role, f): _horizon(rule) for (role, f), rule in form.folded().rules.items() if f is Family.ADAM},
+        rules=folded.edited(_horizon, (Family.ADAM,)),
         one_minus_beta=Power(batch=1, tokens=-1),
         transfers=("width", "depth", "batch_tokens", "tokens"),
         notes=(

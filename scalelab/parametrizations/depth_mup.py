@@ -19,11 +19,7 @@ DEPTH_MUP = Parametrization(
     name="depth_mup",
     title="Depth-muP (Tensor Programs VI)",
     source="TP-VI (arXiv:2310.02244) and arXiv:2309.16620; as restated in u-muP (arXiv:2407.17465) Table 2",
-    rules={
-        (role, family): _deepened(role, family, rule)
-        for (role, family), rule in MUP.rules.items()
-        if family in (Family.ADAM, Family.SGD)
-    },
+    rules=MUP.edited(_deepened, (Family.ADAM, Family.SGD)),
     transfers=("width", "depth"),
     sites={**MUP.sites, Site.RESIDUAL: Power(depth=-HALF)},
     notes=(

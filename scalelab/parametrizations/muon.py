@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from scalelab.parametrizations.mup import MUP
 from scalelab.parametrizations.sp import SP
-from scalelab.parametrizations.table import Family, Parametrization, Role
+from scalelab.parametrizations.table import Family, Parametrization, Role, Rule
 from scalelab.scale import Factor, Ratios
 
 
@@ -32,10 +32,11 @@ MATCH_RMS = Factor(name="√max(n_out, n_in)", function=_match_rms)
 
 
 def _with(form: Parametrization, factor: Factor, name: str, title: str, source: str, note: str) -> Parametrization:
-    rules = {key: rule for key, rule in form.rules.items() if key[1] in (Family.MUON, Family.ADAM)}
-    for role in (Role.HIDDEN, Role.EXPERT):
-        rule = rules[role, Family.MUON]
-        rules[role, Family.MUON] = replace(rule, lr=factor, weight_decay=factor**-1)
+    def shaped(role: Role, family: Family, rule: Rule) -> Rule:
+        matrix = family is Family.MUON and role in (Role.HIDDEN, Role.EXPERT)
+        return replace(rule, lr=factor, weight_decay=factor**-1) if matrix else rule
+
+    rules = form.edited(shaped, (Family.MUON, Family.ADAM))
     return replace(form, name=name, title=title, source=source, rules=rules, notes=(note,))
 
 

@@ -135,11 +135,7 @@ MUP_PACKAGE = replace(
     name="mup_package",
     title="muP with the mup package's optimizers",
     source="microsoft/mup 1.0.0: MuAdamW, MuSGD, MuReadout",
-    rules={
-        (role, family): replace(rule, eps=rule.eps and ONE)
-        for (role, family), rule in MUP.rules.items()
-        if family in (Family.ADAM, Family.SGD)
-    },
+    rules=MUP.edited(lambda role, family, rule: replace(rule, eps=rule.eps and ONE), (Family.ADAM, Family.SGD)),
     notes=("Differs from mup in one column: eps is not scaled. 1/d attention is the user's duty in the package.",),
 )
 

@@ -26,10 +26,6 @@ MUP_SOAP_DENSE = replace(
     name="mup_soap_dense",
     title="muP with SOAP's updates taken as dense",
     source="TP-V (arXiv:2203.03466) Table 8 for Adam's cells; SOAP's: measured in the coordinate check, not published",
-    rules={
-        (role, family): _dense(role, family, rule)
-        for (role, family), rule in MUP.rules.items()
-        if family in (Family.ADAM, Family.SOAP)
-    },
+    rules=MUP.edited(_dense, (Family.ADAM, Family.SOAP)),
     notes=("Of SOAP without blocks, on matrices up to 512 wide; where its bases have settled was not measured.",),
 )

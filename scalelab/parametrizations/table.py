@@ -6,7 +6,7 @@ beside them, always, because they are where published implementations disagree.
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from fractions import Fraction
@@ -159,6 +159,12 @@ class Parametrization:
             listed = f"it covers {family}: {', '.join(roles)}" if roles else f"it covers the families {families}"
             raise Refused(f"parametrization {self.name!r} has no rule for {role}/{family}: {listed}")
         return self.rules[role, family]
+
+    def edited(
+        self, edit: Callable[[Role, Family, Rule], Rule], families: Container[Family] = tuple(Family)
+    ) -> dict[tuple[Role, Family], Rule]:
+        """The rules of another table that is this one with each rule edited, as far as `families` go."""
+        return {(role, f): edit(role, f, rule) for (role, f), rule in self.rules.items() if f in families}
 
     def shifted(self, thetas: Mapping[Role, Power]) -> "Parametrization":
         """An equivalent form of this table, each role's multiplier moved by its theta.
