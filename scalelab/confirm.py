@@ -11,8 +11,8 @@ import pandas as pd
 
 from scalelab.errors import Refused
 from scalelab.files import write_atomically
-from scalelab.laws.cells import SCALES, groups
-from scalelab.laws.optimum import optima
+from scalelab.laws.optima.cells import SCALES, groups
+from scalelab.laws.optima.optimum import optima
 from scalelab.readers import Runs
 from scalelab.recipe import Recipe
 from scalelab.spec import as_plain

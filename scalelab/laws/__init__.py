@@ -1,35 +1,50 @@
-"""Laws: how the optimal learning rate moves with scale, measured from trials.
+"""Laws: how loss and the best hyperparameters move with scale, measured from runs.
 
-    table of trials → cells → valley, noise → optimum → rows, censored → power, loss → fit → store, tables
+    any table → checked → optima (two stages), joint (one likelihood) → losses (solve) → validate, design → study → store
 
-A law is a file here and a line in `forms.LAWS`.
+`study(table)` fits all that a table can carry; `fit(table, law)` one law. A law is a file in `forms/` and a line in
+`forms.LAWS`.
 """
 
 from scalelab.laws.drift import Drift, drift, scale_of
-from scalelab.laws.fit import GroupLaws, Laws, fit
-from scalelab.laws.forms import LAWS
-from scalelab.laws.law import Estimate, Fit, HoldOut, Law, Prediction
-from scalelab.laws.noise import Noise
-from scalelab.laws.optimum import Optimum
+from scalelab.laws.fitted import Estimate, Fit, HoldOut, Prediction
+from scalelab.laws.forms import LAWS, PUBLISHED, published
+from scalelab.laws.joint.result import Joint, Setting
+from scalelab.laws.law import Law, Parameter, Published
+from scalelab.laws.one import fit
+from scalelab.laws.optima.noise import Noise
+from scalelab.laws.optima.optimum import Optimum
+from scalelab.laws.solve.objective import LEAST_ABSOLUTE, LEAST_SQUARES, Objective
 from scalelab.laws.store import read, write
+from scalelab.laws.study import GroupLaws, Laws, study
 from scalelab.laws.tables import tables
 
 __all__ = [
     "LAWS",
+    "LEAST_ABSOLUTE",
+    "LEAST_SQUARES",
+    "PUBLISHED",
     "Drift",
     "Estimate",
     "Fit",
     "GroupLaws",
     "HoldOut",
+    "Joint",
     "Law",
     "Laws",
     "Noise",
+    "Objective",
     "Optimum",
+    "Parameter",
     "Prediction",
+    "Published",
+    "Setting",
     "drift",
     "fit",
+    "published",
     "read",
     "scale_of",
+    "study",
     "tables",
     "write",
 ]

@@ -3,8 +3,8 @@
 import math
 from dataclasses import dataclass
 
-from scalelab.laws.fit import GroupLaws
-from scalelab.laws.law import Estimate
+from scalelab.laws.study import GroupLaws
+from scalelab.laws.fitted import Estimate
 
 
 @dataclass(frozen=True, kw_only=True)

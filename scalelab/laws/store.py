@@ -1,9 +1,11 @@
 """laws.json: fitted laws on disk, readable by people, written in one piece.
 
-A law is stored by its name and looked up in `LAWS` when read: the file holds numbers and text, never code.
+A law is stored by its name and looked up in `LAWS` when read: the file holds numbers and text, never code. A limit that
+the data do not give is stored as the text "inf" or "-inf", which JSON has no number for.
 """
 
 import json
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
@@ -12,14 +14,18 @@ from typing import Any
 
 from scalelab.errors import Refused, unknown
 from scalelab.files import write_atomically
-from scalelab.laws.fit import GroupLaws, Laws
+from scalelab.laws.fitted import Estimate, Fit, HoldOut, Search
 from scalelab.laws.forms import LAWS
-from scalelab.laws.law import Estimate, Fit, HoldOut, Law
-from scalelab.laws.noise import Noise
-from scalelab.laws.optimum import Optimum
+from scalelab.laws.joint.result import Joint
+from scalelab.laws.law import Law
+from scalelab.laws.optima.noise import Noise
+from scalelab.laws.optima.optimum import Optimum
+from scalelab.laws.optima.regression import TWO_STAGE
+from scalelab.laws.study import GroupLaws, Laws
 
 FORMAT = "scalelab laws"
-VERSION = 1
+VERSION = 2
+REGISTERED: dict[str, Law] = {**LAWS, **{name: law for name, (law, _) in TWO_STAGE.items()}}
 
 
 def write(laws: Laws, path: str | os.PathLike[str]) -> None:
@@ -66,6 +72,8 @@ def _plain(value: Any) -> Any:
         return {field.name: _plain(getattr(value, field.name)) for field in fields(value)}
     if isinstance(value, dict):
         return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, float) and math.isinf(value):
+        return str(value)
     return [_plain(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
@@ -76,24 +84,61 @@ def _laws(data: Mapping[str, Any]) -> Laws:
 
 def _group(data: Mapping[str, Any]) -> GroupLaws:
     parsed = {
-        "noise": Noise(**data["noise"]),
+        "noise": None if data["noise"] is None else Noise(**data["noise"]),
         "optima": [Optimum(**{**optimum, "noise": Noise(**optimum["noise"])}) for optimum in data["optima"]],
         "lr_fits": {name: _fit(fitted) for name, fitted in data["lr_fits"].items()},
-        "loss_fit": None if data["loss_fit"] is None else _fit(data["loss_fit"]),
+        "joint": None if data["joint"] is None else _joint(data["joint"]),
+        "loss_fits": {name: _fit(fitted) for name, fitted in data["loss_fits"].items()},
     }
     return GroupLaws(**{**data, **parsed})
 
 
-def _fit(data: Mapping[str, Any]) -> Fit:
-    if data["law"] not in LAWS:
-        raise unknown("law", data["law"], LAWS)
+def _joint(data: Mapping[str, Any]) -> Joint:
     parsed = {
-        "law": LAWS[data["law"]],
-        "estimates": {name: Estimate(**numbers) for name, numbers in data["estimates"].items()},
+        "estimates": _estimates(data["estimates"]),
+        "priors": {name: _pair(values) for name, values in data["priors"].items()},
+        "coordinates": {name: tuple(of) for name, of in data["coordinates"].items()},
+        "domain": {name: _pair(values) for name, values in data["domain"].items()},
+        "draws": _draws(data["draws"]),
+        "warnings": tuple(data["warnings"]),
+        "floors": tuple((scale, float(level), float(sd)) for scale, level, sd in data["floors"]),
+    }
+    return Joint(**{**data, **parsed})
+
+
+def _fit(data: Mapping[str, Any]) -> Fit:
+    if data["law"] not in REGISTERED:
+        raise unknown("law", data["law"], REGISTERED)
+    parsed = {
+        "law": REGISTERED[data["law"]],
+        "estimates": _estimates(data["estimates"]),
         "reference": {name: float(at) for name, at in data["reference"].items()},
-        "domain": {name: (float(low), float(high)) for name, (low, high) in data["domain"].items()},
+        "domain": {name: _pair(values) for name, values in data["domain"].items()},
         "residuals": tuple(map(float, data["residuals"])),
         "hold_out": None if data["hold_out"] is None else HoldOut(**data["hold_out"]),
-        "draws": {name: tuple(map(float, draws)) for name, draws in data["draws"].items()},
+        "draws": _draws(data["draws"]),
+        "search": None if data["search"] is None else Search(**_numbers(data["search"])),
+        "warnings": tuple(data["warnings"]),
     }
     return Fit(**{**data, **parsed})
+
+
+def _estimates(data: Mapping[str, Any]) -> dict[str, Estimate]:
+    methods = ("bootstrap", "profile", "delta")
+    return {
+        name: Estimate(**{**_numbers(e), **{m: None if e[m] is None else _pair(e[m]) for m in methods}})
+        for name, e in data.items()
+    }
+
+
+def _numbers(data: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: float(value) if value in ("inf", "-inf") else value for key, value in data.items()}
+
+
+def _pair(values: Any) -> tuple[float, float]:
+    low, high = values
+    return float(low), float(high)
+
+
+def _draws(data: Mapping[str, Any]) -> dict[str, tuple[float, ...]]:
+    return {name: tuple(map(float, draws)) for name, draws in data.items()}

@@ -5,9 +5,9 @@ from typing import Any
 
 import pandas as pd
 
-from scalelab.laws.fit import Laws
-from scalelab.laws.law import Fit
-from scalelab.laws.optimum import Optimum
+from scalelab.laws.study import Laws
+from scalelab.laws.fitted import Fit
+from scalelab.laws.optima.optimum import Optimum
 
 
 def tables(laws: Laws) -> dict[str, pd.DataFrame]:
@@ -19,9 +19,8 @@ def tables(laws: Laws) -> dict[str, pd.DataFrame]:
     for group in laws.groups:
         for o in group.optima:
             optimum_rows.append({**group.key, **o.scale, **_optimum_row(o)})
-        for name, fitted in [*group.lr_fits.items(), ("loss", group.loss_fit)]:
-            if fitted is not None:
-                exponent_rows += [{**group.key, "law": name, **row} for row in _exponent_rows(fitted, laws.theory)]
+        for name, fitted in [*group.lr_fits.items(), *group.loss_fits.items()]:
+            exponent_rows += [{**group.key, "law": name, **row} for row in _exponent_rows(fitted, laws.theory)]
     return {"optima": pd.DataFrame(optimum_rows), "exponents": pd.DataFrame(exponent_rows)}
 
 

@@ -1,0 +1,50 @@
+"""The loss law behind the levels: what a cell's best loss should be, given the other cells'.
+
+A cell with few runs, or only at the edge of its grid, hardly knows its own level; the law through the other levels says
+what it is, and with it where the optimum must lie. The simplest law that the cells can carry is used.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+
+from scalelab.errors import Refused
+from scalelab.laws.columns import PARAMS
+from scalelab.laws.forms import LAWS
+from scalelab.laws.law import Array
+from scalelab.laws.observations import Observations, refuse_unvaried
+from scalelab.laws.solve.fit import point
+
+CHOICES = ("chinchilla", "kaplan_size", "kaplan_data")  # the first that the cells can carry
+SPARE = 2  # cells more than parameters
+SMALLEST = 1e-4  # scatter of ln levels about any law
+
+
+def level_law(scales: Sequence[Mapping[str, float]]) -> Callable[[Array, Array], tuple[Array, float]] | None:
+    """A function from the levels, ln loss, and their standard deviations to a law's levels and the scatter about it.
+
+    None where no law can be fitted to so few cells.
+    """
+    count = next((name for name in PARAMS if name in scales[0]), None)
+    columns = {"params": count, "tokens": "tokens" if "tokens" in scales[0] else None}
+    for name in CHOICES:
+        law = LAWS[name]
+        if len(scales) < len(law.parameters) + SPARE or any(columns[x] is None for x in law.inputs):
+            continue
+        inputs = {x: np.array([scale[str(columns[x])] for scale in scales]) for x in law.inputs}
+        try:
+            refuse_unvaried(inputs, law)
+        except Refused:
+            continue
+
+        def levels(level_C: Array, sd_C: Array, law=law, inputs=inputs) -> tuple[Array, float]:  # type: ignore[no-untyped-def]
+            seen = Observations(
+                inputs=inputs, output_N=np.exp(level_C), cluster_N=np.arange(len(level_C)), unit="cell", columns={}
+            )
+            at = point(law, seen)
+            spare = len(level_C) - len(law.parameters)
+            squares = float((at.residual_N**2).sum()) / spare - float(np.mean(np.minimum(sd_C, 0.1) ** 2))
+            return level_C + at.residual_N, max(np.sqrt(max(squares, 0.0)), SMALLEST)
+
+        return levels
+    return None

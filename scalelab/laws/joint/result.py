@@ -1,0 +1,174 @@
+"""What the joint fit says: laws of the optimum with intervals, and the setting to use at a scale."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from scalelab.errors import Refused
+from scalelab.laws.fitted import Estimate, Interval, Prediction
+from scalelab.laws.joint.valley import valley
+from scalelab.laws.law import Array
+
+PINNED = 0.8  # share of a prior's sd: an exponent known no better than this is the prior's
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """The best setting at a scale: `values` of each hyperparameter with 95 % intervals for that scale's own optimum,
+    "lr", "batch_tokens", "tau", "weight_decay" where known; `given` are those that the caller fixed.
+    `expected_excess` is what the uncertainty of the setting is expected to cost, as a share of the loss."""
+
+    values: dict[str, Prediction]
+    given: dict[str, float]
+    expected_excess: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Joint:
+    """All runs of a group in one likelihood.
+
+    `estimates` by parameter: "lr ~ tokens" is the exponent of the best learning rate in tokens (at a given batch, where
+    batches varied), "lr" the best one at the `reference`, "lr curvature" ln κ there, "lr skew" s, "lr bend" how it
+    leaves the power law in the batch. Each has the posterior interval, and beside it those of cells resampled
+    (`bootstrap`) and of the profile. `priors` are (mean, sd). `coordinates` maps what has a valley to what its optimum
+    depends on. `scatter` is how far a cell's own optimum lies from the law, in octaves. `noise` is one run's relative
+    noise, `misfit` the share by which the valley's formula errs. `draws` are of every parameter.
+    """
+
+    estimates: dict[str, Estimate]
+    priors: dict[str, Interval]
+    coordinates: dict[str, tuple[str, ...]]
+    reference: dict[str, float]
+    domain: dict[str, Interval]
+    scatter: dict[str, float]
+    noise: float
+    misfit: float
+    noise_source: str
+    dof: float
+    n_runs: int
+    n_cells: int
+    status: str
+    warnings: tuple[str, ...]
+    draws: dict[str, tuple[float, ...]] = field(repr=False)
+    floors: tuple[tuple[dict[str, float], float, float], ...] = field(repr=False)  # scale, ln level, its sd
+
+    def pinned_by_prior(self) -> list[str]:
+        """Exponents on which the runs say next to nothing: their interval is the prior's."""
+        return [
+            name
+            for name, e in self.estimates.items()
+            if " ~ " in name and "curvature" not in name and e.sd > PINNED * self.priors[name][1]
+        ]
+
+    def predict(
+        self, *, batch_tokens: float | None = None, lr: float | None = None, **scale: float
+    ) -> Setting:
+        """The best setting at a scale.
+
+        Args:
+            batch_tokens: the batch that will be used; left out, the best one, where batches were varied.
+            lr: the learning rate that will be used, for the best weight decay beside it; left out, the best one.
+            scale: every scale of the law, by its column's name; others of the domain may be given.
+
+        Raises:
+            Refused: on a missing or unknown scale, or one that is not a finite number > 0.
+        """
+        at = self._log_ratios(scale)
+        values, given = {}, {}
+        offsets = np.random.default_rng(0).standard_t(max(self.dof, 3.0), size=(3, self._draws("noise").size))
+        logs, log_D = {}, {}
+        if batch_tokens is not None:
+            given["batch_tokens"] = batch_tokens
+            logs["batch_tokens"], log_D["batch_tokens"] = math.log(batch_tokens), math.log(batch_tokens)
+        order = [name for name in ("batch_tokens", "lr", "tau") if name in self.coordinates and name not in logs]
+        if lr is not None:
+            given["lr"] = lr
+            logs["lr"], log_D["lr"] = math.log(lr), math.log(lr)
+            order = [name for name in order if name != "lr"]
+        for row, name in enumerate(order):
+            logs[name] = float(self._optimum(name, at, logs, self._points()))
+            own_D = self._optimum(name, at, log_D, {key: np.array(d) for key, d in self.draws.items()})
+            log_D[name] = own_D + self.scatter[name] * math.log(2) * offsets[row]
+            values[name] = self._prediction(logs[name], log_D[name], scale)
+        if "tau" in self.coordinates and {"batch_tokens", "lr"} <= logs.keys() and "tokens" in scale:
+            tokens = math.log(scale["tokens"])
+            decay, decay_D = (x["batch_tokens"] - x["lr"] - x["tau"] - tokens for x in (logs, log_D))
+            values["weight_decay"] = self._prediction(decay, np.asarray(decay_D), scale)
+        return Setting(values=values, given=given, expected_excess=self._expected(order, logs, log_D, at))
+
+    def excess(self, settings: Mapping[str, float], **scale: float) -> float:
+        """Relative excess loss of a setting (e.g. lr and batch_tokens) over the best at a scale, by the fitted valleys."""
+        at = self._log_ratios(scale)
+        points = self._points()
+        total, logs = 0.0, {name: math.log(value) for name, value in settings.items()}
+        for name in self.coordinates:
+            if name in logs:
+                total += float(self._height(name, at, logs, logs[name], points))
+        return math.expm1(total)
+
+    def _points(self) -> dict[str, Array]:
+        return {name: np.array(e.value) for name, e in self.estimates.items()}
+
+    def _draws(self, name: str) -> Array:
+        found = self.draws.get(name)
+        return np.array(found if found is not None else next(iter(self.draws.values())))
+
+    def _log_ratios(self, scale: Mapping[str, float]) -> dict[str, float]:
+        for name, value in scale.items():
+            if name not in self.domain:
+                raise Refused(f"unknown scale {name!r}: this fit knows {', '.join(self.domain)}")
+            if not (math.isfinite(value) and value > 0):
+                raise Refused(f"{name}={value!r}: accepted is a finite number > 0")
+        needed = [name for name in self.reference if name != "batch_tokens"]
+        if missing := [name for name in needed if name not in scale]:
+            raise Refused(f"the joint law needs {', '.join(needed)}: {', '.join(missing)} not given")
+        return {name: math.log(scale[name] / self.reference[name]) for name in needed}
+
+    def _covariate(self, name: str, at: Mapping[str, float], logs: Mapping[str, Array | float]) -> Array | float:
+        if name != "batch_tokens":
+            return at[name]
+        # A batch that was neither given nor found: the law holds at the reference batch.
+        return logs["batch_tokens"] - math.log(self.reference[name]) if name in logs else 0.0
+
+    def _optimum(
+        self, name: str, at: Mapping[str, float], logs: Mapping[str, Array | float], parameters: Mapping[str, Array]
+    ) -> Array:
+        """ln of the best setting; `logs` has the batch, where it is known."""
+        terms = [parameters[f"{name} ~ {of}"] * self._covariate(of, at, logs) for of in self.coordinates[name]]
+        best = np.asarray(sum(terms, start=parameters[name]))
+        if name == "lr" and "lr bend" in parameters and "batch_tokens" in logs:
+            own = self._optimum("batch_tokens", at, {}, parameters)
+            best = best + parameters["lr bend"] * (logs["batch_tokens"] - own) ** 2
+        return best
+
+    def _height(
+        self, name: str, at: Mapping[str, float], logs: Mapping[str, Array | float], log: Array | float,
+        parameters: Mapping[str, Array],
+    ) -> Array:  # fmt: skip
+        x = np.asarray(log - self._optimum(name, at, logs, parameters))
+        bend = [parameters[f"{name} curvature ~ {of}"] * self._covariate(of, at, logs) for of in self.coordinates[name]]
+        kappa = np.exp(sum(bend, start=parameters[f"{name} curvature"]))
+        return np.asarray(kappa * valley(x, float(parameters[f"{name} skew"]))[0])
+
+    def _expected(
+        self, order: list[str], logs: Mapping[str, float], log_D: Mapping[str, Array], at: Mapping[str, float]
+    ) -> float:
+        """Mean excess where the truth is one of the draws: the valley, moved by how far the draw lies from the choice."""
+        points = self._points()
+        total_D = np.zeros(1)
+        for name in order:
+            centre = float(self._optimum(name, at, logs, points))
+            total_D = total_D + self._height(name, at, logs, 2 * centre - np.asarray(log_D[name]), points)
+        return float(np.minimum(np.expm1(total_D), 1.0).mean())
+
+    def _prediction(self, log: float, log_D: Array, scale: Mapping[str, float]) -> Prediction:
+        low, high = np.percentile(log_D, [2.5, 97.5])
+        outside = {}
+        for name, value in scale.items():
+            lowest, highest = self.domain[name]
+            decades = max(math.log10(value / highest), math.log10(lowest / value))
+            if decades > 1e-9:
+                outside[name] = decades
+        return Prediction(value=math.exp(log), low=math.exp(low), high=math.exp(high), outside=outside)

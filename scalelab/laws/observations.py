@@ -1,0 +1,113 @@
+"""From checked runs to what a law can be fitted to: its inputs and output, and which rows err together."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from scalelab.errors import Refused
+from scalelab.laws.columns import PARAMS
+from scalelab.laws.law import Array, Law
+
+COLLINEAR = 1e-6  # of the largest singular value of the centred log inputs
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Observations:
+    """Inputs and output of shape (N,), the cluster number of every row, and from which column each input came.
+
+    `unit` says what a cluster is: a "run" with its checkpoints, or a "cell".
+    """
+
+    inputs: Mapping[str, Array]
+    output_N: Array
+    cluster_N: npt.NDArray[np.intp]
+    unit: str
+    columns: dict[str, str]
+
+    def __len__(self) -> int:
+        return len(self.output_N)
+
+
+def observations(runs: pd.DataFrame, law: Law) -> Observations:
+    """The rows of checked runs that ended well, as observations of a law.
+
+    Raises:
+        Refused: on a missing input or output, an input that never varied, inputs that rise together, or no more
+            independent runs than the law has parameters.
+    """
+    columns: dict[str, str] = {}
+    inputs = {name: _column(runs, name, law, columns) for name in law.inputs}
+    output_N = _column(runs, law.output, law, {})
+    refuse_unvaried(inputs, law)
+    repeated = "run" in runs and runs["run"].nunique() < len(runs)
+    cluster_N = pd.factorize(runs["run"])[0] if repeated else np.arange(len(runs))
+    if (clusters := int(cluster_N.max()) + 1) <= len(law.parameters):
+        raise Refused(
+            f"{law.name} has {len(law.parameters)} parameters and there are {clusters} independent runs: needed are more"
+            " runs than parameters; add sizes, or fit a law with fewer"
+        )
+    return Observations(inputs=inputs, output_N=output_N, cluster_N=cluster_N, unit="run", columns=columns)
+
+
+def refuse_unvaried(inputs: Mapping[str, Array], law: Law) -> None:
+    """Refuse inputs that do not vary, or not apart from one another."""
+    logs = {name: np.log(values) - np.log(values).mean() for name, values in inputs.items()}
+    for name, log_N in logs.items():
+        if np.abs(log_N).max() < 1e-9:
+            raise Refused(
+                f"one {name} only ({inputs[name][0]:g}): {law.name} needs {name} to vary; train another, or fit a law"
+                " without it"
+            )
+    if len(logs) < 2:
+        return
+    scaled_NK = np.stack([log_N / np.linalg.norm(log_N) for log_N in logs.values()], axis=-1)
+    if np.linalg.svd(scaled_NK, compute_uv=False)[-1] < COLLINEAR:
+        raise Refused(
+            f"{' and '.join(logs)} rise together in every run, so that {law.name} cannot tell their effects apart: vary"
+            " one at a fixed other, or fit a law in one of them"
+        )
+
+
+def _column(runs: pd.DataFrame, name: str, law: Law, columns: dict[str, str]) -> Array:
+    values = derived(runs, name, columns)
+    if values is None:
+        held = ", ".join(str(column) for column in runs.columns)
+        raise Refused(f"{law.name} needs {name}: the table has {held}; name its column with --column {name}=THEIRS")
+    if not (np.isfinite(values) & (values > 0)).all():
+        bad = values[~(np.isfinite(values) & (values > 0))][0]
+        raise Refused(f"{name} holds {bad!r}: accepted is a finite number > 0")
+    return values
+
+
+def derived(runs: pd.DataFrame, name: str, columns: dict[str, str]) -> Array | None:
+    """A column by its name, the count of parameters that the table states, or what follows from other columns."""
+    if name == "params":
+        stated = [column for column in PARAMS if column in runs]
+        if not stated:
+            return None
+        columns["params"] = stated[0]
+        return runs[stated[0]].to_numpy(float)
+    if name in runs:
+        columns[name] = name
+        return runs[name].to_numpy(float)
+    parts = {
+        "steps": ("tokens", "batch_tokens"),
+        "tokens_per_param": ("tokens", "params"),
+        "lr_decay": ("lr", "weight_decay"),
+        "tau": ("batch_tokens", "lr", "weight_decay", "tokens"),
+    }.get(name)
+    if parts is None:
+        return None
+    found = [derived(runs, part, columns) for part in parts]
+    if any(value is None for value in found):
+        return None
+    numbers = [np.asarray(value) for value in found]
+    with np.errstate(divide="ignore"):
+        if name in ("steps", "tokens_per_param"):
+            return np.asarray(numbers[0] / numbers[1])
+        if name == "lr_decay":
+            return np.asarray(numbers[0] * numbers[1])
+        return np.asarray(numbers[0] / (numbers[1] * numbers[2] * numbers[3]))

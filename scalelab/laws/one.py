@@ -1,0 +1,66 @@
+"""One law, one table: what a notebook calls."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+
+from scalelab.errors import Refused, unknown
+from scalelab.laws.checked import checked
+from scalelab.laws.columns import COLUMNS, NAMES, OUTCOMES
+from scalelab.laws.fitted import Fit
+from scalelab.laws.forms import LAWS
+from scalelab.laws.joint.fit import fit_joint
+from scalelab.laws.law import Law
+from scalelab.laws.observations import Observations, observations
+from scalelab.laws.solve.fit import fit_observations
+from scalelab.laws.solve.objective import Objective
+
+
+def fit(
+    table: pd.DataFrame,
+    law: str | Law,
+    *,
+    objective: Objective | None = None,
+    columns: Mapping[str, str] | None = None,
+    draws: int = 1000,
+    seed: int = 0,
+) -> Fit:
+    """Fit one law to a table of runs.
+
+    A law of the loss is fitted to the rows as they are; a law of a hyperparameter to the best value of each scale, from
+    the joint fit of all runs.
+
+    Args:
+        table: a row a run (or a checkpoint: rows that share `run` are resampled together). Further columns are ignored.
+        law: a name of `LAWS`, or a law of one's own.
+        objective: what is minimised; left out, Huber's with δ at 1.345 standard deviations of the residuals, in log.
+            `Objective(delta=1e-3)` is the convention of arXiv:2203.15556.
+        columns: our column → the table's own name for it.
+        draws: of the bootstrap.
+        seed: of the bootstrap.
+
+    Raises:
+        Refused: on an unknown law, a missing column, a value out of range, inputs that do not vary or rise together,
+            fewer independent runs than parameters.
+    """
+    form = law if isinstance(law, Law) else LAWS.get(law)
+    if form is None:
+        raise unknown("law", law, LAWS)
+    renamed = table.rename(columns={theirs: ours for ours, theirs in (columns or {}).items()})
+    kept = renamed[[name for name in renamed.columns if name in COLUMNS]]
+    rng = np.random.default_rng(seed)
+    if form.output in OUTCOMES:
+        runs = checked(kept, output=form.output)
+        if (several := [name for name in NAMES if runs[name].nunique() > 1]):
+            values = ", ".join(sorted(runs[several[0]].unique())[:4])
+            raise Refused(f"runs of several {several[0]} ({values}): a law is of one; give the rows of one of them")
+        return fit_observations(
+            form, observations(runs[runs["outcome"] == "OK"], form), objective=objective, draws=draws, rng=rng
+        )
+    return fit_observations(form, _best(kept, form, rng), objective=objective, draws=draws, rng=rng)
+
+
+def _best(table: pd.DataFrame, law: Law, rng: np.random.Generator) -> Observations:
+    """The best value of the law's output at each scale, from the joint fit."""
+    raise NotImplementedError

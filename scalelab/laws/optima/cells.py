@@ -1,0 +1,96 @@
+"""From a table of trials to cells: what was trained at one scale, at which learning rates, and what came of it.
+
+One row of the table is one run. Rows that agree in everything but LR, seed and loss form a *cell*, whose losses against
+log2 LR trace a valley. Cells that differ only in scale (width, depth, parameters, tokens) form a *group*: within it a
+law may be fitted, across groups nothing is pooled.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from scalelab.laws.checked import checked
+from scalelab.laws.columns import NAMES, SCALES
+from scalelab.laws.law import Array
+
+SETTINGS = (*NAMES, "batch_tokens", "weight_decay")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Cell:
+    """The runs of one group at one scale: a sampled valley.
+
+    `log2_lr_L` are the distinct LRs in ascending order; `loss_SL` is the loss in nats of seed s at LR l, NaN where that
+    run is missing or diverged; `diverged_L` marks the LRs at which at least half of the seeds diverged.
+    """
+
+    scale: Mapping[str, float]
+    log2_lr_L: Array
+    loss_SL: Array
+    diverged_L: npt.NDArray[np.bool_]
+    n_runs: int
+    n_diverged: int
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Group:
+    """Cells that share every setting (`key`: column → value) and differ in scale, and the `runs` behind them."""
+
+    key: Mapping[str, str | float]
+    cells: Sequence[Cell]
+    runs: pd.DataFrame
+    n_failed: int
+    n_repeated: int
+
+
+def groups(table: pd.DataFrame, *, scales: Sequence[str]) -> list[Group]:
+    """The table's groups and their cells, in a fixed order that does not depend on the order of the rows.
+
+    FAILED rows are infrastructure and carry no information on the loss: they are dropped and counted, as are exact
+    repetitions of a row.
+
+    Raises:
+        Refused: on an empty table, a missing or unknown column, a value out of range, or two runs that claim to be
+            the same and disagree on the loss.
+    """
+    trials = checked(table, needs=("lr",))
+    settings = [name for name in (*SETTINGS, *SCALES) if name in trials and name not in scales]
+    present = [name for name in scales if name in trials]
+    found = []
+    for key, rows in trials.groupby(settings, sort=True):
+        tried = rows[rows["outcome"] != "FAILED"]
+        kept = tried.drop_duplicates([*present, "log2_lr", "seed"])
+        cells = [
+            _cell({name: float(runs[name].iloc[0]) for name in present}, runs) for _, runs in kept.groupby(present)
+        ]
+        found.append(
+            Group(
+                key={name: _plain(value) for name, value in zip(settings, key, strict=True)},
+                cells=cells,
+                runs=kept,
+                n_failed=len(rows) - len(tried),
+                n_repeated=len(tried) - len(kept),
+            )
+        )
+    return [group for group in found if group.cells]
+
+
+def _cell(scale: Mapping[str, float], runs: pd.DataFrame) -> Cell:
+    wide = runs.assign(loss_nats=runs["loss_nats"].where(runs["outcome"] == "OK"))
+    losses = wide.pivot_table(index="seed", columns="log2_lr", values="loss_nats", aggfunc="mean", dropna=False)
+    share = (runs["outcome"] == "DIVERGED").groupby(runs["log2_lr"]).mean().sort_index()
+    return Cell(
+        scale=scale,
+        log2_lr_L=losses.columns.to_numpy(dtype=float),
+        loss_SL=losses.to_numpy(dtype=float),
+        diverged_L=share.to_numpy(dtype=float) >= 0.5,
+        n_runs=len(runs),
+        n_diverged=int((runs["outcome"] == "DIVERGED").sum()),
+    )
+
+
+def _plain(value: object) -> str | float:
+    return value if isinstance(value, str) else float(value)  # type: ignore[arg-type]

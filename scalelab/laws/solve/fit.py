@@ -1,0 +1,185 @@
+"""Observations → a fit: the best parameters, three kinds of interval, and what the data leave open."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from scalelab.laws.fitted import Estimate, Fit, Search, ranges, stored
+from scalelab.laws.law import Array, Law
+from scalelab.laws.observations import Observations
+from scalelab.laws.solve.bootstrap import bootstrap
+from scalelab.laws.solve.covariance import Covariance, covariance
+from scalelab.laws.solve.objective import CHINCHILLA, NORMAL_MAD, Objective
+from scalelab.laws.solve.optimum import Best, best
+from scalelab.laws.solve.problem import Problem
+from scalelab.laws.solve.profile import Profile, profile
+
+FEW_REACHED = 0.25  # share of the starts that were followed
+ILL = 1e10  # condition number of the correlation beyond which signs of single parameters mean nothing
+SMALLEST_SCATTER = 1e-12
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Point:
+    """A law at its optimum over observations, before any statement of certainty."""
+
+    problem: Problem
+    found: Best
+    residual_N: Array
+
+
+def point(law: Law, seen: Observations, objective: Objective | None = None, near: Array | None = None) -> Point:
+    """The best parameters. Without an objective, Huber's with δ at 1.345 standard deviations of the residuals."""
+    first = Problem(law=law, inputs=seen.inputs, output_N=seen.output_N, objective=objective or CHINCHILLA)
+    found = best(first, near=near)
+    if objective is None:
+        scaled = first.objective.scaled(first.residuals(found.theta_P[None])[0][0])
+        first = replace(first, objective=scaled)
+        again = best(first, near=found.theta_P)
+        found = replace(again, starts=found.starts, followed=found.followed, reached=found.reached)
+    return Point(problem=first, found=found, residual_N=first.residuals(found.theta_P[None])[0][0])
+
+
+def fit_observations(
+    law: Law,
+    seen: Observations,
+    *,
+    objective: Objective | None = None,
+    draws: int = 1000,
+    rng: np.random.Generator,
+    warnings: Sequence[str] = (),
+) -> Fit:
+    """Fit a law, with bootstrap, profile and delta intervals of every parameter.
+
+    Raises:
+        Refused: with too few clusters, or where the law has no value at these inputs.
+    """
+    at = point(law, seen, objective)
+    clusters = int(seen.cluster_N.max()) + 1
+    spread = covariance(at.problem, at.found.theta_P, seen.cluster_N)
+    traced = profile(at.problem, at.found.theta_P, at.found.value, spread, clusters=clusters)
+    if traced.better_P is not None:  # a profile that finds a lower point has found a better optimum
+        at = replace(at, found=replace(best(at.problem, near=traced.better_P), starts=at.found.starts,
+                                       followed=at.found.followed, reached=0))  # fmt: skip
+        at = replace(at, residual_N=at.problem.residuals(at.found.theta_P[None])[0][0])
+        spread = covariance(at.problem, at.found.theta_P, seen.cluster_N)
+        traced = profile(at.problem, at.found.theta_P, at.found.value, spread, clusters=clusters)
+    resampled = bootstrap(at.problem, at.found.theta_P, seen.cluster_N, draws=draws, rng=rng)
+    drawn = {name: column[:, 0] for name, column in at.problem.parameters(resampled.theta_DP).items()}
+    scatter = _scatter(at, len(law.parameters))
+    estimates = _estimates(at, spread, traced, resampled.theta_DP)
+    noise_D = scatter * rng.standard_normal(len(resampled.theta_DP))
+    search = Search(
+        starts=at.found.starts, followed=at.found.followed, reached=at.found.reached, condition=spread.condition,
+        objective=_words(at.problem.objective), value=at.found.value, clusters=clusters, unit=seen.unit, aicc=aicc(at),
+        r2=_r2(at),
+    )  # fmt: skip
+    said = [*warnings, *_warnings(law, estimates, search, spread)]
+    if resampled.failed > 0.02 * draws:
+        said.append(f"{resampled.failed} of {draws} resamples had no optimum and were left out")
+    return Fit(
+        law=law,
+        estimates=estimates,
+        reference=dict.fromkeys(law.inputs, 1.0),
+        domain=ranges([{name: float(v[n]) for name, v in seen.inputs.items()} for n in range(len(seen))]),
+        residuals=tuple(float(r) for r in -at.residual_N / np.log(2)),
+        scatter=scatter,
+        n=len(seen),
+        hold_out=None,
+        status=_status(seen, search, scatter),
+        draws=stored({**drawn, "scatter": noise_D}),
+        columns=seen.columns,
+        search=search,
+        warnings=tuple(said),
+    )
+
+
+def aicc(at: Point) -> float:
+    """Akaike's criterion, corrected for few runs, up to a constant that all laws on the same runs share.
+
+    Robust residuals enter by the objective: n ln(2 Σρ/n), which is n ln(mean r²) for least squares.
+    """
+    n, k = len(at.residual_N), len(at.found.theta_P) + 1
+    squared = float(np.log(max(2 * at.found.value / n, 1e-300)))
+    return n * squared + 2 * k + (2 * k * (k + 1) / (n - k - 1) if n > k + 1 else np.inf)
+
+
+def _scatter(at: Point, parameters: int) -> float:
+    """Standard deviation of a run from the law, in octaves, by the median so that outliers do not set it."""
+    n = len(at.residual_N)
+    log_N = at.residual_N if at.problem.objective.space == "log" else at.residual_N / at.problem.output_N
+    spread = NORMAL_MAD * float(np.median(np.abs(log_N))) * np.sqrt(n / max(n - parameters, 1))
+    return float(max(spread / np.log(2), SMALLEST_SCATTER))
+
+
+def _r2(at: Point) -> float:
+    """Share of the output's variance that the law explains, in the units of the output."""
+    observed_N = at.problem.output_N
+    predicted_N = observed_N * np.exp(at.residual_N) if at.problem.objective.space == "log" else observed_N + at.residual_N
+    return float(1 - ((observed_N - predicted_N) ** 2).sum() / max(((observed_N - observed_N.mean()) ** 2).sum(), 1e-300))
+
+
+def _estimates(at: Point, spread: Covariance, traced: Profile, theta_DP: Array) -> dict[str, Estimate]:
+    found = {}
+    low_P, inner_low, inner_high, high_P = np.percentile(theta_DP, [2.5, 15.87, 84.13, 97.5], axis=0)
+    sd_P = np.minimum(spread.sd_P, 300.0)
+    for k, name in enumerate(at.problem.names):
+        turn = np.exp if at.problem.positive_P[k] else np.asarray
+        centre, sd = at.found.theta_P[k], sd_P[k]
+
+        def pair(low: float, high: float, turn: "np.ufunc" = turn) -> tuple[float, float]:
+            with np.errstate(over="ignore"):
+                return float(turn(low)), float(turn(high))
+
+        traced_pair = pair(traced.low_P[k], traced.high_P[k])
+        resampled = pair(low_P[k], high_P[k])
+        found[name] = Estimate(
+            value=float(turn(centre)),
+            # A side that the profile leaves open is open, whatever resamples say: they only move a point about.
+            low=traced_pair[0] if np.isneginf(traced.low_P[k]) else resampled[0],
+            high=traced_pair[1] if np.isposinf(traced.high_P[k]) else resampled[1],
+            sd=float(turn(inner_high[k]) - turn(inner_low[k])) / 2,
+            bootstrap=resampled,
+            profile=traced_pair,
+            delta=pair(centre - 1.96 * sd, centre + 1.96 * sd),
+        )
+    return found
+
+
+def _warnings(law: Law, estimates: dict[str, Estimate], search: Search, spread: Covariance) -> list[str]:
+    said = []
+    for name, e in estimates.items():
+        lowest = 0.0 if law.parameters[name].positive else -np.inf
+        if e.low == lowest and e.high == np.inf:
+            said.append(f"{name} is not determined by these runs: any value fits")
+        elif e.high == np.inf:
+            said.append(f"{name} is not bounded above: any value from {e.low:.3g} up fits")
+        elif e.low == lowest:
+            said.append(f"{name} is not bounded below: any value up to {e.high:.3g} fits")
+        elif e.disagreeing and e.bootstrap is not None and e.profile is not None:
+            (a, b), (c, d) = e.bootstrap, e.profile
+            said.append(
+                f"bootstrap and profile disagree on {name}: [{a:.4g}, {b:.4g}] and [{c:.4g}, {d:.4g}]; trust the wider"
+            )
+    if search.followed and search.reached < FEW_REACHED * search.followed:
+        said.append(f"{search.reached} of {search.followed} starts reached the best optimum: there may be a better one")
+    if spread.flat or search.condition > ILL:
+        said.append("the parameters are nearly interchangeable: trust predictions inside the domain, not coefficients")
+    return said
+
+
+def _status(seen: Observations, search: Search, scatter: float) -> str:
+    rows = f"{len(seen)} observations" + (f" of {search.clusters} runs" if search.clusters < len(seen) else "")
+    percent = 100 * (2**scatter - 1)
+    return (
+        f"{rows}; {search.objective}; {search.reached} of {search.followed} followed starts (of {search.starts} screened)"
+        f" reached the best; residuals {percent:.2g} %; R² {search.r2:.4f}"
+    )
+
+
+def _words(objective: Objective) -> str:
+    where = "log" if objective.space == "log" else "linear"
+    if not np.isfinite(objective.delta):
+        return f"least squares in {where}"
+    return f"Huber δ {objective.delta:.3g} in {where}"

@@ -1,0 +1,71 @@
+"""The best parameters of a law: from many starts, by way of gentler objectives, with how often the best was reached."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from scalelab.errors import Refused
+from scalelab.laws.law import Array
+from scalelab.laws.solve.least_squares import minimise
+from scalelab.laws.solve.objective import Objective
+from scalelab.laws.solve.problem import Problem
+
+FINALISTS = 12  # starts that are followed to their end, the best of those that a law offers
+REACHED = 1e-4  # relative: a start that ends so near the best objective has reached it
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Best:
+    """The coordinates `theta_P` of the lowest objective `value`; of `starts` screened, `followed` were run to their
+    end, and `reached` of these came within 1e-4 of the best."""
+
+    theta_P: Array
+    value: float
+    starts: int
+    followed: int
+    reached: int
+
+
+def best(problem: Problem, *, near: Array | None = None) -> Best:
+    """Fit from the law's own starts, or only from the coordinates `near`, of shape (P,) or (R, P).
+
+    Raises:
+        Refused: where the law has no value at any start.
+    """
+    if near is not None:
+        start_RP = np.atleast_2d(near)
+    else:
+        assert problem.law.starts is not None
+        start_RP = problem.coordinates(problem.law.starts(problem.inputs, problem.output_N))
+    screen_R = problem.value(start_RP)
+    order = np.argsort(screen_R, kind="stable")[:FINALISTS]
+    order = order[np.isfinite(screen_R[order])]
+    if not len(order):
+        raise Refused(f"{problem.law.name} has no value at these inputs: are they in the units that it names?")
+    theta_RP = start_RP[order]
+    for objective in _gentler(problem, theta_RP[:1]):
+        solved = minimise(replace(problem, objective=objective).residuals, objective, theta_RP)
+        theta_RP, value_R = solved.theta_RP, solved.value_R
+    winner = int(np.argmin(value_R))
+    polished = minimise(problem.residuals, problem.objective, theta_RP[[winner]], tolerance=1e-14, most=400)
+    value = float(polished.value_R[0])
+    return Best(
+        theta_P=polished.theta_RP[0],
+        value=value,
+        starts=len(start_RP),
+        followed=len(order),
+        reached=int((value_R <= value * (1 + REACHED) + 1e-300).sum()),
+    )
+
+
+def _gentler(problem: Problem, theta_RP: Array) -> list[Objective]:
+    """Objectives that end in the problem's own; where its δ is far below the residuals, larger ones come first."""
+    if not np.isfinite(problem.objective.delta):
+        return [problem.objective]
+    residual_N = problem.residuals(theta_RP)[0][0]
+    delta = problem.objective.scaled(residual_N[np.isfinite(residual_N)]).delta
+    path = []
+    while delta > 3 * problem.objective.delta:
+        path.append(replace(problem.objective, delta=delta))
+        delta /= 10
+    return [*path, problem.objective]

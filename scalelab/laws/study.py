@@ -1,0 +1,221 @@
+"""Table → laws: for every group of runs the optima, the laws of the best hyperparameters, and the loss laws."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from scalelab.errors import Refused, unknown
+from scalelab.laws.checked import checked
+from scalelab.laws.columns import NAMES, SCALES
+from scalelab.laws.fitted import Fit
+from scalelab.laws.joint.fit import fit_joint
+from scalelab.laws.joint.result import Joint
+from scalelab.laws.optima.cells import Group, groups
+from scalelab.laws.optima.evidence import Evidence
+from scalelab.laws.optima.noise import Noise
+from scalelab.laws.optima.optimum import Optimum, optima
+from scalelab.laws.optima.regression import TWO_STAGE
+
+MIN_DRAWS = 100  # fewer leave a 95 % interval to two draws
+COVARIATES = ("batch_tokens", "weight_decay")  # settings that count as scales where they vary
+
+
+@dataclass(frozen=True, kw_only=True)
+class GroupLaws:
+    """What one group of trials says: its settings, its optima, and the laws fitted to them.
+
+    `key` is column → value of everything the group's runs share. `lr_fits` holds the laws of the optimal LR by name,
+    fitted to the optima (two stages); `joint` all runs in one likelihood; `loss_fits` the laws of the loss. `not_fitted`
+    says why others are not there. `n_failed` runs were dropped as infrastructure failures, `n_repeated` as repetitions
+    of a row; `n_diverged` are used.
+    """
+
+    key: dict[str, str | float]
+    noise: Noise | None
+    optima: list[Optimum]
+    lr_fits: dict[str, Fit]
+    joint: Joint | None
+    loss_fits: dict[str, Fit]
+    not_fitted: dict[str, str]
+    n_runs: int
+    n_diverged: int
+    n_failed: int
+    n_repeated: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Laws:
+    """Everything a table of trials says, with what is needed to repeat the fit.
+
+    `theory` are the exponents held against the measured ones; `template` is the trials' common run specification, kept
+    and not looked into; `sources` says where the trials came from, `conventions` what was counted and how.
+    """
+
+    groups: list[GroupLaws]
+    theory: dict[str, float]
+    seed: int
+    draws: int
+    template: dict[str, Any] | None
+    sources: list[str]
+    conventions: dict[str, str]
+
+
+def study(
+    table: pd.DataFrame,
+    *,
+    seed: int = 0,
+    draws: int = 1000,
+    theory: Mapping[str, float] | None = None,
+    scales: Sequence[str] | None = None,
+    laws: Sequence[str] | None = None,
+    template: Mapping[str, Any] | None = None,
+    sources: Sequence[str] = (),
+    conventions: Mapping[str, str] | None = None,
+) -> Laws:
+    """Fit every group of trials; the same table and seed give the same laws.
+
+    Args:
+        table: one row a run; columns as in `scalelab.laws.columns.COLUMNS`, of which loss_nats and one scale are needed,
+            and lr (peak) for laws of hyperparameters.
+        seed: of the bootstrap.
+        draws: bootstrap draws.
+        theory: scale column → exponent that theory gives the LR of this table; 0 where it names none.
+        scales: the columns that count as scale in the two-stage fit. Left out: every scale, and batch and weight decay
+            where several were swept, which makes the law of the learning rate conditional on them.
+        laws: names of the loss laws to fit; left out, those that the runs can carry, the best three with intervals.
+        template: the trials' common run specification, passed through; anything JSON can hold.
+        sources: where the trials came from.
+        conventions: what was counted, in words, by kind.
+
+    Raises:
+        Refused: on a table that `checked` refuses; where every run diverged; where no group has more than one scale.
+    """
+    from scalelab.laws.losses import loss_fits
+
+    if draws < MIN_DRAWS:
+        raise Refused(f"draws={draws}: accepted are {MIN_DRAWS} or more; 1000 take well under a second")
+    for name in scales or ():
+        if name not in (*SCALES, *COVARIATES):
+            raise unknown("scale", name, (*SCALES, *COVARIATES))
+    runs = checked(table)
+    if (runs["outcome"] == "FAILED").all():
+        raise Refused("every run FAILED, which says nothing on the loss: rerun them")
+    chosen = tuple(scales) if scales is not None else _scales(runs)
+    for name in theory or {}:
+        if name not in chosen:
+            raise unknown("theory exponent", name, chosen)
+    found = _lr_groups(runs, table, chosen) if "lr" in runs else []
+    results = [_group(group, theory or {}, chosen, draws, [seed, place]) for place, group in enumerate(found)]
+    if not results:
+        results = [_bare(key, rows) for key, rows in _by_names(runs)]
+    done = []
+    for place, group in enumerate(results):
+        own = _rows_of(runs, group.key)
+        fits, refused = loss_fits(
+            own, group, names=laws, draws=draws, rng=np.random.default_rng([seed, place, 7])
+        )
+        merged = {**group.__dict__, "loss_fits": fits, "not_fitted": {**group.not_fitted, **refused}}
+        done.append(GroupLaws(**merged))
+    if not any(group.lr_fits or group.joint or group.loss_fits or group.optima for group in done):
+        reasons = "; ".join(dict.fromkeys(reason for group in done for reason in group.not_fitted.values()))
+        raise Refused(f"no law could be fitted: {reasons}")
+    return Laws(
+        groups=done,
+        theory=dict(theory or {}),
+        seed=seed,
+        draws=draws,
+        template=_json(template),
+        sources=list(sources),
+        conventions=dict(conventions or {}),
+    )
+
+
+def _scales(runs: pd.DataFrame) -> tuple[str, ...]:
+    """Every scale that the table states, and settings that were swept as if they were scales."""
+    swept = [
+        name for name in COVARIATES if name in runs and runs[name].nunique() > 1 and (runs[name] > 0).all()
+    ]
+    return (*(name for name in SCALES if name in runs), *swept)
+
+
+def _lr_groups(runs: pd.DataFrame, table: pd.DataFrame, scales: Sequence[str]) -> list[Group]:
+    present = [name for name in scales if name in runs]
+    # A law needs several learning rates a scale; a ladder with one run a scale is for loss laws alone.
+    if runs.groupby([*NAMES, *present])["log2_lr"].nunique().max() < 2:
+        return []
+    found = groups(table, scales=present)
+    if all(len(group.cells) < 2 for group in found):
+        at = ", ".join(f"{name} {value:g}" for name, value in found[0].cells[0].scale.items())
+        raise Refused(f"one scale only ({at}): a law needs two scales or more with equal settings; train another")
+    if all(np.isnan(cell.loss_SL).all() for group in found for cell in group.cells):
+        lowest = min(float(cell.log2_lr_L[0]) for group in found for cell in group.cells)
+        raise Refused(f"every run diverged, down to LR {2**lowest:.3g}: try lower LRs, from {2 ** (lowest - 3):.3g} up")
+    return found
+
+
+def _group(
+    group: Group, theory: Mapping[str, float], scales: Sequence[str], draws: int, entropy: list[int]
+) -> GroupLaws:
+    found, noise, log2_lr_DC = optima(group.cells, draws=draws, rng=np.random.default_rng(entropy))
+    fits: dict[str, Fit] = {}
+    not_fitted: dict[str, str] = {}
+    for name, (_, regress) in TWO_STAGE.items():
+        # Each law has its own generator, so that adding a law changes no other's draws.
+        own = np.random.default_rng([*entropy, *name.encode()])
+        evidence = Evidence(optima=found, log2_lr_DC=log2_lr_DC, scales=scales, theory=theory, rng=own)
+        try:
+            fits[name] = regress(evidence)
+        except Refused as refusal:
+            not_fitted[name] = str(refusal)
+    joint = None
+    try:
+        joint = fit_joint(group.runs, draws=draws, rng=np.random.default_rng([*entropy, *b"joint"]))
+    except Refused as refusal:
+        not_fitted["joint"] = str(refusal)
+    return GroupLaws(
+        key=dict(group.key),
+        noise=noise,
+        optima=found,
+        lr_fits=fits,
+        joint=joint,
+        loss_fits={},
+        not_fitted=not_fitted,
+        n_runs=sum(cell.n_runs for cell in group.cells),
+        n_diverged=sum(cell.n_diverged for cell in group.cells),
+        n_failed=group.n_failed,
+        n_repeated=group.n_repeated,
+    )
+
+
+def _by_names(runs: pd.DataFrame) -> list[tuple[dict[str, str | float], pd.DataFrame]]:
+    return [
+        (dict(zip(NAMES, map(str, key), strict=True)), rows) for key, rows in runs.groupby(list(NAMES), sort=True)
+    ]
+
+
+def _bare(key: dict[str, str | float], rows: pd.DataFrame) -> GroupLaws:
+    tried = rows[rows["outcome"] != "FAILED"]
+    kept = tried.drop_duplicates([name for name in tried if name != "run"])
+    return GroupLaws(
+        key=key, noise=None, optima=[], lr_fits={}, joint=None, loss_fits={}, not_fitted={}, n_runs=len(kept),
+        n_diverged=int((kept["outcome"] == "DIVERGED").sum()), n_failed=len(rows) - len(tried),
+        n_repeated=len(tried) - len(kept),
+    )  # fmt: skip
+
+
+def _rows_of(runs: pd.DataFrame, key: Mapping[str, str | float]) -> pd.DataFrame:
+    kept = np.logical_and.reduce([runs[name] == value for name, value in key.items()])
+    return runs[kept & (runs["outcome"] == "OK")]
+
+
+def _json(template: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    if template is None:
+        return None
+    try:
+        return dict(json.loads(json.dumps(dict(template), allow_nan=False)))
+    except (TypeError, ValueError) as error:
+        raise Refused(f"template: accepted is what JSON can hold ({error}); pass plain numbers, text, lists") from error
