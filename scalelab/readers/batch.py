@@ -7,6 +7,7 @@ from scalelab.readers.draft import Draft
 from scalelab.readers.names import UNSTATED_BATCH
 
 AGREE = 0.01  # tokens and steps × batch may differ by this, relative: the last step, a rounded budget
+WHY = "tokens/(batch · steps)"
 SEQUENCE_LENGTHS = tuple(2**n for n in range(7, 17))
 
 
@@ -25,6 +26,8 @@ def batch_and_steps(draft: Draft) -> Draft:
         draft = draft.convention("batch", f"tokens, {draft.theirs['batch_tokens']}")
     if "steps" in draft:
         draft = _with_steps(draft, a_batch=a_batch)
+    if "batch_sequences" not in draft:
+        draft = draft.left_out("sequence_length")
     return draft.without([UNSTATED_BATCH, "batch_sequences", "sequence_length", "steps"])
 
 
@@ -36,17 +39,16 @@ def _which_unit(draft: Draft) -> Draft:
     tried = ""
     if "steps" in draft and "tokens" in draft:
         length = (draft["tokens"] / (draft[UNSTATED_BATCH] * draft["steps"])).astype(float)
-        for accepted in (1, *SEQUENCE_LENGTHS):
+        if (np.abs(length - 1) <= AGREE).all():
+            counted = f"tokens, {said}, as {WHY} = 1"
+            return draft.put("batch_tokens", draft[UNSTATED_BATCH], said).convention("batch", counted)
+        if "sequence_length" in draft and (np.abs(length / draft["sequence_length"] - 1) <= AGREE).all():
+            return draft.put("batch_sequences", draft[UNSTATED_BATCH], said)
+        for accepted in SEQUENCE_LENGTHS if "sequence_length" not in draft else ():
             if (np.abs(length / accepted - 1) <= AGREE).all():
-                why = "tokens/(batch · steps)"
-                if accepted == 1:
-                    return draft.put("batch_tokens", draft[UNSTATED_BATCH], said).convention(
-                        "batch", f"tokens, {said}, as {why} = 1"
-                    )
-                return draft.put("batch_tokens", draft[UNSTATED_BATCH] * accepted, said).convention(
-                    "batch", f"tokens, {said} in sequences of {accepted} tokens, from {why}"
-                )
-        tried = f", and tokens/(batch · steps) is {length.min():.4g} to {length.max():.4g}, no one length of a sequence"
+                counted = f"tokens, {said} in sequences of {accepted} tokens, from {WHY}"
+                return draft.put("batch_tokens", draft[UNSTATED_BATCH] * accepted, said).convention("batch", counted)
+        tried = f", and {WHY} is {length.min():.4g} to {length.max():.4g}, no one length of a sequence"
     length_too = "" if "sequence_length" in draft else " --column sequence_length:=2048"
     return draft.left_out(
         UNSTATED_BATCH,

@@ -20,7 +20,7 @@ from scalelab.readers.names import (
     UNSTATED_BATCH,
     spellings,
     words,
-)  # fmt: skip
+)
 from scalelab.readers.numbers import numbers
 from scalelab.readers.request import ACCEPTED, Constant, quantity
 
@@ -41,19 +41,19 @@ def chosen(source: str, frame: pd.DataFrame, columns: Mapping[str, str | Constan
     settled = {quantity(name) for name in columns}
     for name in OWN:
         if name in frame and quantity(name) not in settled:
-            draft = _taken(draft, frame, name, name)
-    settled |= {quantity(name) for name in draft.columns}
+            draft = _taken(draft, frame, name)
+            settled |= {quantity(found) for found in draft.columns}
     if set(PARAMS) & draft.told:  # one count was chosen: another one would only be in its way
         settled |= set(PARAMS)
     used = {theirs for theirs in columns.values() if isinstance(theirs, str)} | set(draft.columns)
     free = [str(name) for name in frame.columns if name not in used]
     for name in KNOWN:
-        if quantity(name) not in settled and not (name == UNSTATED_BATCH and "batch" in settled):
+        if quantity(name) not in settled:
             draft = _guessed(draft, frame, name, free)
-            settled |= {quantity(name)} & {quantity(found) for found in draft.columns}
+            settled |= {quantity(found) for found in draft.columns}
     for name in OTHER_LOSSES:
         if name in frame and not any(quantity(told) == "loss" for told in columns) and "loss_nats" not in draft.guessed:
-            draft = _taken(draft, frame, name, name)
+            draft = _taken(draft, frame, name)
     return draft
 
 
@@ -62,22 +62,22 @@ def _told(draft: Draft, frame: pd.DataFrame, columns: Mapping[str, str | Constan
         if isinstance(theirs, Constant):
             if theirs.text:
                 constant: pd.Series[Any] = pd.Series(theirs.text, index=frame.index)
-                draft = _read(draft, ours, constant, f"{theirs.text} in every row", must=f"{ours}:={theirs.text}")
+                draft = _read(draft, ours, constant, f"{theirs.text} in every row", must=True)
         elif theirs not in frame:
             raise Refused(
                 f"--column {ours}={theirs}: {draft.source} has no column {theirs!r}, it has {listed(frame.columns)}"
             )
         else:
-            draft = _read(draft, ours, frame[theirs], f"column {theirs!r}", must=f"{ours}={theirs}")
+            draft = _read(draft, ours, frame[theirs], f"column {theirs!r}", must=True)
     return replace(draft, told=frozenset(draft.columns))
 
 
-def _taken(draft: Draft, frame: pd.DataFrame, ours: str, theirs: str) -> Draft:
-    must = "" if frame[theirs].isna().all() and "outcome" in frame else theirs
-    return _read(draft, ours, frame[theirs], f"column {theirs!r}", must=must if ours == "loss_nats" else "")
+def _taken(draft: Draft, frame: pd.DataFrame, ours: str) -> Draft:
+    """By our own name; a loss must be there, unless outcomes say why there is none."""
+    return _read(draft, ours, frame[ours], f"column {ours!r}", must=ours == "loss_nats" and "outcome" not in frame)
 
 
-def _read(draft: Draft, ours: str, values: "pd.Series[Any]", theirs: str, *, must: str) -> Draft:
+def _read(draft: Draft, ours: str, values: "pd.Series[Any]", theirs: str, *, must: bool) -> Draft:
     """The draft with that column, as numbers where it is one of numbers; refused or left out where it holds none."""
     if ours in TEXT:
         empty = bool(values.isna().all()) and not must
@@ -100,6 +100,8 @@ def _guessed(draft: Draft, frame: pd.DataFrame, ours: str, free: Iterable[str]) 
     ranked: dict[tuple[int, int], list[str]] = {}
     for theirs in free:
         if (rank := _rank(ours, theirs)) is None:
+            continue
+        if ours in LABELS and frame[theirs].isna().all():
             continue
         if ours not in LABELS and not numbers(frame[theirs]).usable:
             draft = draft.note(f"column {theirs!r} could be {ours} by its name, but holds no numbers: left out")
@@ -142,7 +144,7 @@ def _one_of(draft: Draft, frame: pd.DataFrame, ours: str, candidates: list[str],
         raise draft.refused(_question(ours, candidates))
     if others:
         why += f", the same as {listed(others)}"
-    draft = _read(draft, ours, frame[first], f"column {first!r}", must="")
+    draft = _read(draft, ours, frame[first], f"column {first!r}", must=False)
     return replace(draft, guessed={**draft.guessed, ours: f"{first}, {why}"})
 
 

@@ -38,6 +38,9 @@ STORAGES: dict[str, Callable[[str], pd.DataFrame]] = {
     "mysql": storage,
 }
 
+# What parsers raise (pandas' and pyarrow's errors are ValueErrors): a gzip cut short, objects nested without end.
+UNREADABLE = (ValueError, OSError, EOFError, RecursionError, zlib.error)
+
 EMPTY = {"folder": "no finished run in {} or below it (no trial.json, no W&B run): train first, or check the path"}
 
 
@@ -48,20 +51,20 @@ def frame_of(source: str) -> pd.DataFrame:
         Refused: where it is absent, of an unknown kind, empty, corrupt, or far too large for a table of runs.
     """
     kind, read = _reader(source)
-    said_of = shown(source)
+    name = shown(source)
     try:
         frame = read()
     except Refused:
         raise
     except UnicodeDecodeError as error:
         raise Refused(
-            f"{said_of} cannot be read as {kind}: byte {error.start} is not UTF-8, save it as UTF-8 text"
+            f"{name} cannot be read as {kind}: byte {error.start} is not UTF-8, save it as UTF-8 text"
         ) from None
-    except (ValueError, OSError, EOFError, zlib.error) as error:  # pandas' and pyarrow's parse errors are ValueErrors
+    except UNREADABLE as error:
         said = (str(error) or type(error).__name__).splitlines()[0]
-        raise Refused(f"{said_of} cannot be read as {kind}: {said}") from None
+        raise Refused(f"{name} cannot be read as {kind}: {said}") from None
     if frame.empty:
-        raise Refused(EMPTY.get(kind, "{} has no rows: it needs one row a run").format(said_of))
+        raise Refused(EMPTY.get(kind, "{} has no rows: it needs one row a run").format(name))
     return frame
 
 
@@ -80,7 +83,7 @@ def _reader(source: str) -> tuple[str, Callable[[], pd.DataFrame]]:
         raise Refused(f"{source} does not exist: give run folders, .csv, .parquet or .jsonl files{hint}")
     if path.is_dir():
         return "folder", partial(wandb_runs, path)
-    suffix = "".join(path.suffixes[-2:]) if path.suffix == ".gz" else path.suffix
+    suffix = ("".join(path.suffixes[-2:]) if path.suffix == ".gz" else path.suffix).lower()
     if suffix in STUDIES:
         return suffix[1:], partial(STUDIES[suffix], path, study)
     if suffix in FILES:

@@ -42,15 +42,16 @@ def numbers(column: "pd.Series[Any]") -> Numbers:
         return Numbers(values=column)
     values = pd.to_numeric(column, errors="coerce").astype(float)
     text = column[values.isna() & column.notna()].astype(str).str.strip()
-    interpreted, example = None, 0.0
-    for written in text[~text.str.lower().isin(NOTHING)].unique():
+    text = text[~text.str.lower().isin(NOTHING)]
+    read: dict[str, float] = {}
+    for written in text.unique():
         number = _number(written)
         if number is None:
             return Numbers(values=values, unreadable=written)
-        values[text.index[text == written]] = number
-        if interpreted is None:
-            interpreted, example = written, number
-    return Numbers(values=values, interpreted=interpreted, example=example)
+        read[written] = number
+    values.loc[text.index] = text.map(read).astype(float)
+    interpreted = next(iter(read), None)
+    return Numbers(values=values, interpreted=interpreted, example=read.get(interpreted or "", 0.0))
 
 
 def _number(written: str) -> float | None:

@@ -30,7 +30,7 @@ def json_lines(path: Path) -> pd.DataFrame:
     """One object a line, nested ones flattened: {"config": {"lr": 0.1}} is the column config.lr."""
     _sample(path)
     records = []
-    for number, line in enumerate(_whole(path).splitlines(), start=1):
+    for number, line in enumerate(_whole(path).split("\n"), start=1):
         if line.strip():
             try:
                 records.append(json.loads(line))
@@ -58,7 +58,10 @@ def refuse_size(path: Path, rows: float) -> None:
 
 def _delimited(path: Path, delimiter: str) -> pd.DataFrame:
     sample = _sample(path)
-    header = next(csv.reader(io.StringIO(sample), delimiter=delimiter))
+    try:
+        header = next(csv.reader(io.StringIO(sample.lstrip("\r\n")), delimiter=delimiter))
+    except csv.Error as error:  # which is no ValueError
+        raise ValueError(str(error)) from None
     if twice := sorted({name for name in header if name and header.count(name) > 1}):
         raise Refused(f"{path} has two columns named {twice[0]!r}: rename one, so that each name is one column")
     if any(name.endswith("__MIN") for name in header):
@@ -92,7 +95,7 @@ def _sample(path: Path) -> str:
     text = start.decode(errors="strict" if len(start) < SAMPLE_BYTES else "ignore")
     share = seen / path.stat().st_size
     # An array may stand in one line, so objects are counted there by their first key.
-    key = text.split('"', 2)[1] if path.suffixes[:1] == [".json"] and text.count('"') > 1 else None
+    key = text.split('"', 2)[1] if path.suffix == ".json" and text.count('"') > 1 else None
     refuse_size(path, (text.count(f'"{key}"') if key else text.count("\n")) / share)
     return text.removeprefix("\ufeff")
 

@@ -18,7 +18,7 @@ COUNTS: dict[str, str] = {
     "params": "with or without embeddings not stated",
 }
 # How the words of other programs for the end of a run read here. What is cut short is not a result.
-OUTCOMES: dict[str, str] = {
+ENDINGS: dict[str, str] = {
     **dict.fromkeys(("ok", "finished", "complete", "completed", "success", "succeeded", "done"), "OK"),
     **dict.fromkeys(("diverged", "nan"), "DIVERGED"),
     **dict.fromkeys(("failed", "fail", "crashed", "killed", "preempted", "pruned", "running", "waiting"), "FAILED"),
@@ -92,14 +92,14 @@ def outcomes(draft: Draft) -> Draft:
     if "outcome" not in draft:
         return draft
     said = draft["outcome"].astype(str).str.lower()
-    if not said.isin(OUTCOMES).all():
+    if not said.isin(ENDINGS).all():
         if "outcome" in draft.guessed:
-            odd = said[~said.isin(OUTCOMES)].iloc[0]
+            odd = said[~said.isin(ENDINGS)].iloc[0]
             return draft.left_out(
                 "outcome", f"{draft.theirs['outcome']} is left out: {odd!r} is no outcome (OK, DIVERGED, FAILED)"
             )
         return draft  # our own column: the fit checks its words
-    outcome = said.map(OUTCOMES)
+    outcome = said.map(ENDINGS)
     if "outcome" in draft.guessed and "loss_nats" in draft:
         outcome = outcome.mask((outcome == "OK") & ~np.isfinite(draft["loss_nats"].astype(float)), "DIVERGED")
         counts = ", ".join(f"{n} {name}" for name, n in outcome.value_counts().items())

@@ -195,7 +195,7 @@ def test_a_hundred_thousand_rows_take_about_a_second(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     n = 100_000
     pd.DataFrame(
-        {"run": [f"run-{i}" for i in range(n)], "N": rng.integers(1e6, 1e9, n), "D": rng.integers(1e9, 1e11, n),
+        {"run": [f"run-{i}" for i in range(n)], "N": [f"{i + 1}k" for i in range(n)], "D": rng.integers(1e9, 1e11, n),
          "lr": rng.uniform(1e-4, 1e-2, n), "loss": rng.uniform(2, 4, n)}
     ).to_csv(tmp_path / "many.csv", index=False)  # fmt: skip
     started = time.perf_counter()

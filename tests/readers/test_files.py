@@ -5,6 +5,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -56,6 +57,13 @@ def test_every_kind_gives_the_same_table(suffix: str, tmp_path: Path) -> None:
     assert found.guessed == {} and found.notes == ()
 
 
+def test_blank_lines_and_capital_suffixes_are_no_obstacle(tmp_path: Path) -> None:
+    (tmp_path / "A.CSV").write_text("\n\nlr,loss_nats\n0.1,3\n\n")
+    (tmp_path / "A.JSONL").write_text('\n{"lr": 0.1, "loss_nats": 3, "note": "a\u2028b"}\n')
+    for name in ("A.CSV", "A.JSONL"):
+        assert read([tmp_path / name]).table.to_dict("list") == {"lr": [0.1], "loss_nats": [3]}
+
+
 def test_a_byte_order_mark_is_no_part_of_a_name(tmp_path: Path) -> None:
     (tmp_path / "excel.csv").write_bytes(b"\xef\xbb\xbflr,loss_nats\n0.1,3\n")
     (tmp_path / "excel.jsonl").write_bytes(b'\xef\xbb\xbf{"lr": 0.1, "loss_nats": 3}\n')
@@ -68,6 +76,8 @@ UNREADABLE: dict[str, tuple[bytes, str]] = {
     "nothing.csv": (b"", "cannot be read as csv: it is empty"),
     "blank.csv": (b"\n\n", "cannot be read as csv: it is empty"),
     "binary.csv": (b"\xff\xfe\x00" * 50, "cannot be read as csv: byte 0 is not UTF-8"),
+    "huge field.csv": (b"lr,loss" + b"s" * 200_000 + b"\n1,2\n", "cannot be read as csv: field larger than"),
+    "deep.json": (b"[" * 100_000, "cannot be read as json"),
     "latin1.csv": ("lr,loss_nats\n1,2\nµ,3\n".encode("latin1"), "byte 17 is not UTF-8, save it as UTF-8"),
     "ragged.csv": (b"lr,loss_nats\n1,2\n1,2,3,4\n", "cannot be read as csv"),
     "wide.csv": (b"lr,loss_nats\n1,2,3\n1,2,3\n", "its rows have more fields than its header"),
@@ -144,7 +154,7 @@ def test_what_is_far_too_large_is_refused_before_it_is_read(
 ) -> None:
     if suffix == ".parquet":
         pytest.importorskip("pyarrow")
-    many = pd.concat([TABLE] * 5_000)
+    many = pd.DataFrame(np.random.default_rng(0).uniform(1, 5, (10_000, 2)).round(12), columns=["width", "loss_nats"])
     path = tmp_path / f"log{suffix}"
     if suffix == ".json":
         path.write_text(json.dumps(many.to_dict("records")))
@@ -157,7 +167,9 @@ def test_what_is_far_too_large_is_refused_before_it_is_read(
     assert len(read([path]).table) == 10_000
     monkeypatch.setattr(text, "MAX_ROWS", 5_000)
     monkeypatch.setattr(text, "SAMPLE_BYTES", 4_096)
-    with pytest.raises(Refused, match=r"has about (1e\+04|9\.\de\+03) rows, more than 5e\+03: .*aggregate first"):
+    with pytest.raises(
+        Refused, match=r"about ([89](\.\d)?e\+03|1(\.\d)?e\+04) rows, more than 5e\+03: .*aggregate first"
+    ):
         read([path])
 
 

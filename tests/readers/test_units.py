@@ -134,6 +134,24 @@ def test_a_told_length_makes_a_guessed_batch_one_of_sequences(reading: Reading) 
     assert found.guessed["batch_tokens"] == "bs, by its name"
 
 
+@pytest.mark.parametrize(("length", "batch_tokens"), [(1000, 64_000.0), (1024, None)])
+def test_a_length_in_the_file_has_to_agree_with_tokens_and_steps(
+    length: int, batch_tokens: float | None, reading: Reading
+) -> None:
+    found = reading({"bs": [64], "steps": [500], "tokens": [64 * 500 * 1000], "seq_len": [length], "loss": [3]})
+    assert (found.table["batch_tokens"][0] if "batch_tokens" in found.table else None) == batch_tokens
+    assert ("sequence_length" in found.guessed) == (batch_tokens is not None)
+
+
+def test_a_length_in_the_file_alone_does_not_say_what_a_batch_counts(reading: Reading) -> None:
+    found = reading({"bs": [64], "seq_len": [1024], "loss": [3], "lr": [0.1]})
+    assert "batch_tokens" not in found.table and list(found.guessed) == ["loss_nats"]
+
+
+def test_a_count_in_two_units_is_taken_in_ours(reading: Reading) -> None:
+    assert reading({"tokens": [2e9], "tokens_billions": [3.0], "loss": [3]}).table["tokens"].tolist() == [2e9]
+
+
 def test_steps_that_were_only_guessed_give_way(reading: Reading) -> None:
     found = reading({"step": [10], "batch_tokens": [512], "tokens": [1e6], "loss": [3]})
     assert "steps are not used" in found.notes[0] and "steps" not in found.guessed

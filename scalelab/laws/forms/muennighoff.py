@@ -26,7 +26,8 @@ TOKENS_PER_PARAM = 20.0  # of compute-optimal runs, while the starts have no coe
 
 
 def _discounted(base: Any, excess: Any, scale: Any) -> Any:
-    return base * (1.0 + scale * (1.0 - np.exp(-excess / scale)))
+    # expm1 keeps the limit of an infinite scale, where nothing is discounted: 1 - exp() would round to 0 there.
+    return base * (1.0 - scale * np.expm1(-excess / scale))
 
 
 def _value(parameters: Values, inputs: Values) -> Any:

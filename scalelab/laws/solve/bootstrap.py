@@ -17,6 +17,7 @@ from scalelab.laws.law import Array
 from scalelab.laws.solve.least_squares import minimise
 from scalelab.laws.solve.problem import Problem
 
+WEBB = np.array([sign * np.sqrt(k / 2) for sign in (-1, 1) for k in (1, 2, 3)])
 TOLERANCE = 1e-7  # of a refit: far below what its percentile needs
 
 
@@ -49,6 +50,33 @@ def bootstrap(
     )  # fmt: skip
     kept_DP = solved.theta_RP[np.isfinite(solved.value_R)]
     return Bootstrap(theta_DP=theta_P + stretch(clusters, p) * (kept_DP - theta_P), failed=draws - len(kept_DP))
+
+
+def simulated(
+    problem: Problem, theta_P: Array, cluster_N: Array, sd: float, *, draws: int, rng: np.random.Generator
+) -> Bootstrap:
+    """Refit to `draws` sets of observations simulated from the fit, for clusters too few to resample.
+
+    Independent observations get normal errors of standard deviation `sd` (of the residuals, freed of what was fitted).
+    Observations that err together get their own residuals back, times one of Webb's six weights a cluster (wild cluster
+    bootstrap: Cameron, Gelbach & Miller 2008, doi:10.1162/rest.90.3.414).
+    """
+    n, p, clusters = len(cluster_N), len(theta_P), int(cluster_N.max()) + 1
+    if clusters <= p:
+        raise Refused(f"{clusters} independent runs or cells for {p} parameters: a law needs more of them than that")
+    residual_N = problem.residuals(theta_P[None])[0][0]
+    if clusters == n:
+        error_DN = sd * rng.standard_normal((draws, n))
+    else:
+        error_DN = np.sqrt(clusters / (clusters - p)) * residual_N * rng.choice(WEBB, (draws, clusters))[:, cluster_N]
+    # Simulated observations are the fitted values plus errors; residuals are fitted minus observed.
+    solved = minimise(
+        problem.residuals, problem.objective, np.repeat(theta_P[None], draws, axis=0), shift_RN=residual_N + error_DN,
+        tolerance=TOLERANCE, most=100,
+    )  # fmt: skip
+    kept_DP = solved.theta_RP[np.isfinite(solved.value_R)]
+    tails = float(stats.t.ppf(0.975, clusters - p) / stats.norm.ppf(0.975))
+    return Bootstrap(theta_DP=theta_P + tails * (kept_DP - theta_P), failed=draws - len(kept_DP))
 
 
 def stretch(clusters: int, p: int) -> float:

@@ -8,13 +8,14 @@ import numpy as np
 from scalelab.laws.fitted import Estimate, Fit, Search, ranges, stored
 from scalelab.laws.law import Array, Law
 from scalelab.laws.observations import Observations
-from scalelab.laws.solve.bootstrap import bootstrap
+from scalelab.laws.solve.bootstrap import bootstrap, simulated
 from scalelab.laws.solve.covariance import Covariance, covariance
 from scalelab.laws.solve.objective import CHINCHILLA, NORMAL_MAD, Objective
 from scalelab.laws.solve.optimum import Best, best
 from scalelab.laws.solve.problem import Problem
 from scalelab.laws.solve.profile import Profile, profile
 
+ENOUGH = 6  # clusters a parameter: with fewer, resamples have no optimum of their own and the profile says it better
 FEW_REACHED = 0.25  # share of the starts that were followed
 ILL = 1e10  # condition number of the correlation beyond which signs of single parameters mean nothing
 SMALLEST_SCATTER = 1e-12
@@ -34,7 +35,7 @@ def point(law: Law, seen: Observations, objective: Objective | None = None, near
     first = Problem(law=law, inputs=seen.inputs, output_N=seen.output_N, objective=objective or CHINCHILLA)
     found = best(first, near=near)
     if objective is None:
-        scaled = first.objective.scaled(first.residuals(found.theta_P[None])[0][0])
+        scaled = first.objective.scaled(first.residuals(found.theta_P[None])[0][0], parameters=len(law.parameters))
         first = replace(first, objective=scaled)
         again = best(first, near=found.theta_P)
         found = replace(again, starts=found.starts, followed=found.followed, reached=found.reached)
@@ -65,17 +66,25 @@ def fit_observations(
         at = replace(at, residual_N=at.problem.residuals(at.found.theta_P[None])[0][0])
         spread = covariance(at.problem, at.found.theta_P, seen.cluster_N)
         traced = profile(at.problem, at.found.theta_P, at.found.value, spread, clusters=clusters)
-    resampled = bootstrap(at.problem, at.found.theta_P, seen.cluster_N, draws=draws, rng=rng)
+    p = len(law.parameters)
+    scatter = _scatter(at, p)
+    enough = clusters >= ENOUGH * p
+    if enough:
+        resampled = bootstrap(at.problem, at.found.theta_P, seen.cluster_N, draws=draws, rng=rng)
+    else:
+        error = scatter * np.log(2) * (1.0 if at.problem.objective.space == "log" else float(seen.output_N.mean()))
+        resampled = simulated(at.problem, at.found.theta_P, seen.cluster_N, error, draws=draws, rng=rng)
     drawn = {name: column[:, 0] for name, column in at.problem.parameters(resampled.theta_DP).items()}
-    scatter = _scatter(at, len(law.parameters))
-    estimates = _estimates(at, spread, traced, resampled.theta_DP)
-    noise_D = scatter * rng.standard_normal(len(resampled.theta_DP))
+    estimates = _estimates(at, spread, traced, resampled.theta_DP, enough)
+    noise_D = scatter * rng.standard_t(clusters - p, len(resampled.theta_DP))
     search = Search(
         starts=at.found.starts, followed=at.found.followed, reached=at.found.reached, condition=spread.condition,
         objective=_words(at.problem.objective), value=at.found.value, clusters=clusters, unit=seen.unit, aicc=aicc(at),
         r2=_r2(at),
     )  # fmt: skip
     said = [*warnings, *_warnings(law, estimates, search, spread)]
+    if not enough:
+        said.append(f"{clusters} {seen.unit}s for {p} parameters are too few to resample: they are simulated")
     if resampled.failed > 0.02 * draws:
         said.append(f"{resampled.failed} of {draws} resamples had no optimum and were left out")
     return Fit(
@@ -106,10 +115,12 @@ def aicc(at: Point) -> float:
 
 
 def _scatter(at: Point, parameters: int) -> float:
-    """Standard deviation of a run from the law, in octaves, by the median so that outliers do not set it."""
+    """Standard deviation of a run from the law, in octaves; residuals count as three robust deviations at most."""
     n = len(at.residual_N)
-    log_N = at.residual_N if at.problem.objective.space == "log" else at.residual_N / at.problem.output_N
-    spread = NORMAL_MAD * float(np.median(np.abs(log_N))) * np.sqrt(n / max(n - parameters, 1))
+    size_N = np.abs(at.residual_N if at.problem.objective.space == "log" else at.residual_N / at.problem.output_N)
+    lost = n / max(n - parameters, 1)
+    most = 3 * NORMAL_MAD * float(np.median(size_N)) * np.sqrt(lost)
+    spread = np.sqrt(lost * float((np.minimum(size_N, most) ** 2).mean()))
     return float(max(spread / np.log(2), SMALLEST_SCATTER))
 
 
@@ -120,7 +131,9 @@ def _r2(at: Point) -> float:
     return float(1 - ((observed_N - predicted_N) ** 2).sum() / max(((observed_N - observed_N.mean()) ** 2).sum(), 1e-300))
 
 
-def _estimates(at: Point, spread: Covariance, traced: Profile, theta_DP: Array) -> dict[str, Estimate]:
+def _estimates(
+    at: Point, spread: Covariance, traced: Profile, theta_DP: Array, resampled: bool
+) -> dict[str, Estimate]:
     found = {}
     low_P, inner_low, inner_high, high_P = np.percentile(theta_DP, [2.5, 15.87, 84.13, 97.5], axis=0)
     sd_P = np.minimum(spread.sd_P, 300.0)
@@ -133,14 +146,15 @@ def _estimates(at: Point, spread: Covariance, traced: Profile, theta_DP: Array) 
                 return float(turn(low)), float(turn(high))
 
         traced_pair = pair(traced.low_P[k], traced.high_P[k])
-        resampled = pair(low_P[k], high_P[k])
+        drawn_pair = pair(low_P[k], high_P[k])
         found[name] = Estimate(
             value=float(turn(centre)),
-            # A side that the profile leaves open is open, whatever resamples say: they only move a point about.
-            low=traced_pair[0] if np.isneginf(traced.low_P[k]) else resampled[0],
-            high=traced_pair[1] if np.isposinf(traced.high_P[k]) else resampled[1],
+            # The wider of the two: each alone covers a little less than it says, and a side that the profile leaves open
+            # is open, whatever resamples say, which only move a point about.
+            low=min(traced_pair[0], drawn_pair[0]),
+            high=max(traced_pair[1], drawn_pair[1]),
             sd=float(turn(inner_high[k]) - turn(inner_low[k])) / 2,
-            bootstrap=resampled,
+            bootstrap=drawn_pair if resampled else None,
             profile=traced_pair,
             delta=pair(centre - 1.96 * sd, centre + 1.96 * sd),
         )

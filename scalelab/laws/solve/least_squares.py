@@ -40,6 +40,7 @@ def minimise(
     start_RP: Array,
     *,
     weight_RN: Array | None = None,
+    shift_RN: Array | None = None,
     free_RP: Array | None = None,
     tolerance: float = 1e-10,
     most: int = 200,
@@ -51,6 +52,7 @@ def minimise(
         objective: which ρ.
         start_RP: where each problem begins.
         weight_RN: of every observation in every problem; ones where left out.
+        shift_RN: what each problem's observations lie above those of `residuals`; zeros where left out.
         free_RP: which coordinates may move; all where left out.
         tolerance: relative gain of two successive steps below which a problem is done.
         most: steps at most.
@@ -58,12 +60,8 @@ def minimise(
     parts = []
     for first in range(0, len(start_RP), CHUNK):
         rows = slice(first, first + CHUNK)
-        parts.append(
-            _minimised(
-                residuals, objective, start_RP[rows], None if weight_RN is None else weight_RN[rows],
-                None if free_RP is None else free_RP[rows], tolerance, most,
-            )
-        )  # fmt: skip
+        weight, shift, free = (None if part is None else part[rows] for part in (weight_RN, shift_RN, free_RP))
+        parts.append(_minimised(residuals, objective, start_RP[rows], weight, shift, free, tolerance, most))
     return Solution(
         theta_RP=np.concatenate([p.theta_RP for p in parts]),
         value_R=np.concatenate([p.value_R for p in parts]),
@@ -77,12 +75,15 @@ def _minimised(
     objective: Objective,
     start_RP: Array,
     weight_RN: Array | None,
+    shift_RN: Array | None,
     free_RP: Array | None,
     tolerance: float,
     most: int,
 ) -> Solution:
     theta_RP = start_RP.astype(float).copy()
     r_RN, slope_RNP = residuals(theta_RP)
+    if shift_RN is not None:
+        r_RN = r_RN - shift_RN
     weight_RN = np.broadcast_to(1.0, r_RN.shape) if weight_RN is None else weight_RN
     free_RP = np.ones_like(theta_RP) if free_RP is None else free_RP.astype(float)
     value_R = _total(objective, r_RN, weight_RN)
@@ -98,6 +99,8 @@ def _minimised(
         )
         tried_RP = np.clip(theta_RP[active] + step_RP, -FARTHEST, FARTHEST)
         r_tried, slope_tried = residuals(tried_RP)
+        if shift_RN is not None:
+            r_tried = r_tried - shift_RN[active]
         value_tried = _total(objective, r_tried, weight_RN[active])
         better = value_tried < value_R[active]
         gain = np.where(better, (value_R[active] - value_tried) / np.maximum(value_R[active], 1e-300), 0.0)

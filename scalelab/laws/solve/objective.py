@@ -50,9 +50,11 @@ class Objective:
         """ψ(r)/r, the weights of iteratively reweighted least squares."""
         return np.asarray(self.delta / np.maximum(np.abs(residual), self.delta) if np.isfinite(self.delta) else 1.0)
 
-    def scaled(self, residual_N: Array) -> "Objective":
-        """This objective with δ at 1.345 standard deviations of the residuals (by their median absolute value)."""
+    def scaled(self, residual_N: Array, *, parameters: int = 0) -> "Objective":
+        """This objective with δ at 1.345 standard deviations of the errors, by the median size of residuals to which so
+        many parameters were fitted."""
         spread = NORMAL_MAD * float(np.median(np.abs(residual_N)))
+        spread *= np.sqrt(len(residual_N) / max(len(residual_N) - parameters, 1))
         return replace(self, delta=max(EFFICIENT * spread, SMALLEST_DELTA))
 
 

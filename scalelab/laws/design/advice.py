@@ -1,0 +1,62 @@
+"""What comes before any design: cells whose optimum lies at the edge of their grid, and noise that nobody measured."""
+
+import math
+from collections.abc import Sequence
+
+from scalelab.laws.columns import SETTINGS
+from scalelab.laws.design.proposed import Proposed
+from scalelab.laws.design.settings import ladder
+from scalelab.laws.design.space import run_flops
+from scalelab.laws.joint.result import Joint
+from scalelab.laws.optima.optimum import Optimum
+
+REPLICATES = 3  # seeds of one setting: two say that noise is there, three how large
+
+
+def repairs(joint: Joint | None, optima: Sequence[Optimum], sd: float) -> list[Proposed]:
+    """Proposals that mend the sweep itself, cheapest first. They leave `sd`, in which the fit's own doubts about such
+    cells already stand, as it is."""
+    found = [_extended(optimum, sd) for optimum in optima if optimum.status != "INTERIOR"]
+    if joint is not None and "no seed was replicated" in joint.noise_source and "lr" in joint.coordinates:
+        found.append(_replicated(joint, sd))
+    return sorted(found, key=lambda proposed: proposed.cost_flops)
+
+
+def further_lrs(optimum: Optimum) -> tuple[float, ...]:
+    """The learning rates that would bracket a cell's optimum, peak LR, rising."""
+    low, high, stable = optimum.low, optimum.high, optimum.log2_lr_stable
+    log2_lrs: list[float] = []
+    if low is not None and high is not None:
+        log2_lrs = [low + share * (high - low) for share in (0.25, 0.75)]
+    elif low is not None and stable is not None:  # the highest that was tried is the best
+        log2_lrs = [stable + 1, stable + 2]
+    elif high is not None:  # `high` diverged, or is the lowest's neighbour
+        log2_lrs = [high - 3, high - 2] if optimum.status == "AT_OR_BELOW" else [high - 2, high - 1]
+    elif stable is not None:
+        log2_lrs = [stable - 1, stable + 1]
+    return tuple(float(f"{2**x:.10g}") for x in log2_lrs)
+
+
+def _extended(optimum: Optimum, sd: float) -> Proposed:
+    lrs = further_lrs(optimum)
+    scale = {name: value for name, value in optimum.scale.items() if name not in SETTINGS}
+    batch, decay = (tuple(v for n, v in optimum.scale.items() if n == name) for name in ("batch_tokens", "weight_decay"))
+    return Proposed(
+        scale=scale, lrs=lrs, batch_tokens=batch, weight_decays=decay, seeds=1, cost_flops=len(lrs) * run_flops(scale),
+        sd_after=sd, why=f"extend the grid: {optimum.advice}",
+    )  # fmt: skip
+
+
+def _replicated(joint: Joint, sd: float) -> Proposed:
+    scale = min((cell for cell, _, _ in joint.floors), key=run_flops)
+    own = {name: value for name, value in scale.items() if name in joint.reference and name != "batch_tokens"}
+    setting = joint.predict(**own)
+    lrs = ladder(setting.values["lr"].value, 0.0)[1:2]
+    batch = (float(f"{setting.values['batch_tokens'].value:.3g}"),) if "batch_tokens" in setting.values else ()
+    decay = (float(f"{setting.values['weight_decay'].value:.3g}"),) if "weight_decay" in setting.values else ()
+    share = 100 / math.sqrt(2 * (REPLICATES - 1))
+    return Proposed(
+        scale=scale, lrs=lrs, batch_tokens=batch, weight_decays=decay, seeds=REPLICATES,
+        cost_flops=REPLICATES * run_flops(scale), sd_after=sd,
+        why=f"no seed was replicated: {REPLICATES} at the cheapest scale measure the noise to ±{share:.0f} %",
+    )  # fmt: skip

@@ -1,0 +1,22 @@
+"""Grids of settings about a predicted optimum: values an octave or a whole number of half octaves apart."""
+
+import math
+
+HALF = 0.5  # octave: grids of different scales share their values
+LEAST_SIDE = 1.0  # octaves to either side of the prediction: three points are the fewest that bracket an optimum
+MOST_STEPS = 3  # to either side, so that a grid has at most seven points
+
+
+def ladder(centre: float, half_octaves: float, *, wider: int = 0, unit: float = 1.0) -> tuple[float, ...]:
+    """Values unit·2^k about `centre` that reach `half_octaves` to either side, and `wider` steps further.
+
+    >>> ladder(0.01, 1.0)
+    (0.00552427173, 0.01104854346, 0.02209708691)
+    >>> len(ladder(0.01, 2.6)), len(ladder(0.01, 1.0, wider=1))
+    (7, 5)
+    """
+    side = max(half_octaves, LEAST_SIDE)
+    spacing = max(math.ceil(side / MOST_STEPS / HALF - 1e-9) * HALF, 1.0)
+    steps = min(math.ceil(side / spacing - 1e-9) + wider, MOST_STEPS)
+    middle = round(math.log2(centre / unit) / HALF) * HALF
+    return tuple(float(f"{unit * 2 ** (middle + k * spacing):.10g}") for k in range(-steps, steps + 1))

@@ -1,0 +1,33 @@
+"""The figures: valleys, optima against scale, isoFLOPs, loss laws, coordinate checks. Each takes data, returns a Figure.
+
+Conventions of the field: log axes for learning rate and scale, one sequentially coloured line a scale, a star at the
+fitted optimum, diverged runs drawn as crosses at the top and not dropped, seeds as thin points.
+"""
+
+from scalelab.laws.draw.style import STYLE, colours, figure
+from scalelab.plots.confirmed import coordinate_check, target
+from scalelab.plots.isoflops import isoflops
+from scalelab.plots.losses import hold_outs, loss_law, loss_pairs, optimum_pairs
+from scalelab.plots.named import title, titles
+from scalelab.plots.optima import optimum_against_scale
+from scalelab.plots.studied import Drawing, drawings
+from scalelab.plots.valleys import valleys
+
+__all__ = [
+    "STYLE",
+    "Drawing",
+    "colours",
+    "coordinate_check",
+    "drawings",
+    "figure",
+    "hold_outs",
+    "isoflops",
+    "loss_law",
+    "loss_pairs",
+    "optimum_against_scale",
+    "optimum_pairs",
+    "target",
+    "title",
+    "titles",
+    "valleys",
+]

@@ -1,0 +1,123 @@
+"""Learning-rate valleys: the runs, the fitted valleys and their bottoms, and what diverged.
+
+A panel a group where one scale varied; where batches or several scales did, a panel a scale and a colour a batch.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from scalelab.errors import Refused
+from scalelab.laws import GroupLaws, Laws, Optimum
+from scalelab.laws.checked import checked
+from scalelab.laws.draw.style import at, colours, log_axis, panels, plain, spread
+from scalelab.plots.named import independent, rows_of, titles
+
+MOST_PANELS = 12
+MOST_NAMED = 6  # entries of a legend
+REACH_OCTAVES = 2.0  # how far from its bottom a fitted valley is drawn, as far as runs are used to fit it
+HEADROOM = 1.4  # of the rise that most runs stay under
+
+
+@dataclass(frozen=True, kw_only=True)
+class Panel:
+    """What one panel shows: optima of a group that differ in `inner` alone."""
+
+    group: GroupLaws
+    title: str
+    inner: str
+    optima: tuple[Optimum, ...]
+
+
+def valleys(laws: Laws, table: pd.DataFrame) -> Figure:
+    """Loss against learning rate, with the fitted valleys: at most `MOST_PANELS` panels, spread over the scales.
+
+    Raises:
+        Refused: where no group has learning rates, or on a table that `checked` refuses.
+    """
+    every = [panel for group, name in zip(laws.groups, titles(laws), strict=True) for panel in _panels(group, name)]
+    if not every:
+        raise Refused("no group has a swept learning rate: there is no valley to draw")
+    shown = spread(every, MOST_PANELS)
+    runs = checked(table)
+    small = len(shown) > 3
+    drawn, axes = panels(len(shown), columns=4 if small else 3, width=3.2 if small else 4.6, height=2.7 if small else 3.6)
+    for axis, panel in zip(axes, shown, strict=True):
+        _draw(axis, panel, rows_of(runs, panel.group))
+        axis.set_title(plain(panel.title), fontsize=9)
+    for place, axis in enumerate(axes):
+        if place % (4 if small else 3) == 0:
+            axis.set_ylabel("loss (nats/token)")
+    if len(shown) < len(every):
+        drawn.suptitle(f"{len(shown)} of {len(every)} scales", fontsize=10)
+    return drawn
+
+
+def _panels(group: GroupLaws, name: str) -> list[Panel]:
+    if not group.optima:
+        return []
+    varied = independent([optimum.scale for optimum in group.optima]) or [next(iter(group.optima[0].scale))]
+    inner, outer = varied[-1], varied[:-1]  # settings stand last: a colour a batch, where batches were swept
+    by_outer: dict[tuple[float, ...], list[Optimum]] = {}
+    for optimum in group.optima:
+        by_outer.setdefault(tuple(optimum.scale[each] for each in outer), []).append(optimum)
+    return [
+        Panel(
+            group=group,
+            title=", ".join([*([name] if name != "runs" or not outer else []), *map(at, outer, values)]),
+            inner=inner,
+            optima=tuple(sorted(found, key=lambda optimum: optimum.scale[inner])),
+        )
+        for values, found in sorted(by_outer.items())
+    ]
+
+
+def _draw(axis: Axes, panel: Panel, rows: pd.DataFrame) -> None:
+    known = spread([optimum.scale[panel.inner] for optimum in panel.optima], MOST_NAMED)
+    own = [
+        rows[np.logical_and.reduce([rows[name] == value for name, value in optimum.scale.items()])]
+        for optimum in panel.optima
+    ]
+    low, high = _limits(own)
+    for colour, optimum, at_scale in zip(colours(len(panel.optima)), panel.optima, own, strict=True):
+        ok, diverged = at_scale[at_scale["outcome"] == "OK"], at_scale[at_scale["outcome"] == "DIVERGED"]
+        value = optimum.scale[panel.inner]
+        name = at(panel.inner, value) if value in known else None
+        axis.plot(ok["lr"], ok["loss_nats"], ".", ms=4, alpha=0.5, color=colour, mew=0)
+        mean = ok.groupby("log2_lr")["loss_nats"].mean()
+        axis.plot(np.exp2(mean.index.to_numpy()), mean, "-", lw=0.7, alpha=0.5, color=colour)
+        axis.plot([], [], "-", lw=1.6, color=colour, label=name)
+        if len(diverged):
+            axis.plot(diverged["lr"], np.full(len(diverged), high - 0.02 * (high - low)), "x", color=colour, ms=6)
+        if optimum.lr is not None and optimum.log2_lr is not None and optimum.loss_nats is not None:
+            x = np.linspace(*_reach(optimum, at_scale), 60)
+            y = [optimum.loss_nats + optimum.excess_nats(float(each)) for each in x]
+            axis.plot(np.exp2(x), y, "-", lw=1.6, color=colour)
+            axis.plot(optimum.lr, optimum.loss_nats, "*", ms=9, color=colour, mec="black", mew=0.6, zorder=4)
+    axis.set_ylim(low, high)
+    log_axis(axis, "x", "lr")
+    axis.legend(fontsize=6 if len(panel.optima) > 4 else 7, labelspacing=0.25, handlelength=1.2)
+
+
+def _limits(own: list[pd.DataFrame]) -> tuple[float, float]:
+    """From the lowest loss to above the rise that three quarters of the runs stay under, and every valley's bottom."""
+    losses = pd.concat([rows.loc[rows["outcome"] == "OK", "loss_nats"] for rows in own])
+    if losses.empty:
+        return 0.0, 1.0
+    bottoms = [float(rows.loc[rows["outcome"] == "OK", "loss_nats"].min()) for rows in own]
+    low = float(losses.min())
+    rise = max(float(losses.quantile(0.75)) - low, 1.5 * (float(np.nanmax(bottoms)) - low), 0.01)
+    return low - 0.06 * HEADROOM * rise, low + HEADROOM * rise
+
+
+def _reach(optimum: Optimum, rows: pd.DataFrame) -> tuple[float, float]:
+    """Where a fitted valley is drawn: within its window, and within what was swept."""
+    assert optimum.log2_lr is not None
+    swept = rows["log2_lr"]
+    return (
+        max(optimum.log2_lr - REACH_OCTAVES, min(float(swept.min()), optimum.log2_lr)),
+        min(optimum.log2_lr + REACH_OCTAVES, max(float(swept.max()), optimum.log2_lr)),
+    )
