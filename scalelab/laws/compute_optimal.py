@@ -4,8 +4,12 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 from scipy import stats
 
+from scalelab.errors import Refused
+from scalelab.laws.checked import checked
+from scalelab.laws.columns import NAMES, PARAMS
 from scalelab.laws.fitted import Estimate, Fit, Prediction, estimate, stored
 from scalelab.laws.forms.designs import COST_FLOPS, log_uniform
 from scalelab.laws.forms.powers import power_law
@@ -68,7 +72,7 @@ class IsoFlop:
         return _at_one_flop(self.tokens)
 
     def predict(self, *, cost_flops: float) -> dict[str, Prediction]:
-        """Best size and tokens at a budget, by the columns' names; 95 % intervals, and how far outside the domain it is.
+        """Best size and tokens at a budget, by the columns' names, with 95 % intervals.
 
         Raises:
             Refused: unless the budget is a finite number > 0.
@@ -89,6 +93,30 @@ class IsoFlop:
         ]  # fmt: skip
         head = f"N* ∝ C^{a.value:.4f} [{a.low:.4f}, {a.high:.4f}], D* ∝ C^{b.value:.4f} [{b.low:.4f}, {b.high:.4f}]"
         return "\n".join([head, *rows, f"  {self.status}", *(f"  warning: {text}" for text in self.warnings)])
+
+
+def with_cost(table: pd.DataFrame) -> tuple[pd.DataFrame, str]:
+    """Checked runs that ended well, with cost_flops and tokens (C = 6·N·D gives one of them), and the column of N.
+
+    Raises:
+        Refused: on what `checked` refuses, missing columns, or runs of several parametrizations, optimizers or data.
+    """
+    counts = [name for name in PARAMS if name in table]
+    if not counts or not ("tokens" in table or "cost_flops" in table):
+        raise Refused(f"best sizes need loss_nats, one of {', '.join(PARAMS)}, and cost_flops or tokens for every run")
+    size = counts[0]
+    params = pd.to_numeric(table[size], errors="coerce")
+    if "tokens" not in table:
+        table = table.assign(tokens=pd.to_numeric(table["cost_flops"], errors="coerce") / (6.0 * params))
+    if "cost_flops" not in table:
+        table = table.assign(cost_flops=6.0 * params * pd.to_numeric(table["tokens"], errors="coerce"))
+    runs = checked(table)
+    runs = runs[runs["outcome"] == "OK"]
+    if several := [name for name in NAMES if runs[name].nunique() > 1]:
+        raise Refused(f"runs of several {several[0]}: best sizes are of one; give the rows of one of them")
+    if not (np.isfinite(runs["cost_flops"]) & (runs["cost_flops"] > 0)).all():
+        raise Refused("cost_flops is empty or ≤ 0 in some rows: accepted is a finite number > 0")
+    return runs, size
 
 
 def power_of_cost(

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from scalelab.laws.study import GroupLaws
 
 SHOWN = 3  # laws fitted with intervals where none are named, the best by AICc
+SPARE = 1  # runs beyond parameters plus one, for a law that nobody asked for by name
 OUTPUT = "loss_nats"
 
 
@@ -33,7 +34,7 @@ def loss_fits(
         if name not in LAWS or LAWS[name].output != OUTPUT:
             raise unknown("loss law", name, [n for n, law in LAWS.items() if law.output == OUTPUT])
     rows, basis = floors(runs, group)
-    seen, refused = carried(rows, [LAWS[name] for name in names] if names else loss_laws())
+    seen, refused = carried(rows, [LAWS[name] for name in names] if names else loss_laws(), spare=0 if names else SPARE)
     if not seen:
         return {}, refused if names else {"loss laws": next(iter(refused.values()), "no loss law fits these columns")}
     chosen = list(seen) if names else ranked(seen)[:SHOWN]
@@ -61,7 +62,7 @@ def loss_laws() -> list[Law]:
 def floors(runs: pd.DataFrame, group: "GroupLaws") -> tuple[pd.DataFrame, str]:
     """What loss laws are fitted to, as a table, and a sentence on it where it is not simply the runs."""
     if group.joint is not None:
-        table = pd.DataFrame([{**scale, OUTPUT: float(np.exp(level))} for scale, level, _ in group.joint.floors])
+        table = pd.DataFrame([{**cell.scale, OUTPUT: float(np.exp(cell.log_loss))} for cell in group.joint.cells])
         return table, ""
     fitted = [o for o in group.optima if o.loss_nats is not None]
     if group.optima and fitted:
@@ -69,13 +70,18 @@ def floors(runs: pd.DataFrame, group: "GroupLaws") -> tuple[pd.DataFrame, str]:
     return runs, ""
 
 
-def carried(rows: pd.DataFrame, laws: Sequence[Law]) -> tuple[dict[str, Observations], dict[str, str]]:
-    """The observations of every law that the rows can carry, and why the others cannot be fitted."""
+def carried(
+    rows: pd.DataFrame, laws: Sequence[Law], *, spare: int = 0
+) -> tuple[dict[str, Observations], dict[str, str]]:
+    """The observations of every law that the rows can carry with `spare` runs to judge it by, and why others cannot."""
     seen: dict[str, Observations] = {}
     refused: dict[str, str] = {}
     for law in laws:
         try:
-            seen[law.name] = observations(rows, law)
+            found = observations(rows, law)
+            if (clusters := int(found.cluster_N.max()) + 1) <= len(law.parameters) + spare:
+                raise Refused(f"{law.name} has {len(law.parameters)} parameters, too many to choose it by {clusters} runs")
+            seen[law.name] = found
         except Refused as refusal:
             refused[law.name] = str(refusal)
     return seen, refused

@@ -1,5 +1,6 @@
 """One law, one table: what a notebook calls."""
 
+import math
 from collections.abc import Mapping
 
 import numpy as np
@@ -11,10 +12,15 @@ from scalelab.laws.columns import COLUMNS, NAMES, OUTCOMES
 from scalelab.laws.fitted import Fit
 from scalelab.laws.forms import LAWS
 from scalelab.laws.joint.fit import fit_joint
+from scalelab.laws.joint.result import CellBest
 from scalelab.laws.law import Law
 from scalelab.laws.observations import Observations, observations
+from scalelab.laws.optima.cells import groups, swept_scales
+from scalelab.laws.optima.optimum import optima
 from scalelab.laws.solve.fit import fit_observations
 from scalelab.laws.solve.objective import Objective
+
+VAGUE = 1.0  # standard deviation of ln setting beyond which a scale says nothing on its own optimum
 
 
 def fit(
@@ -52,15 +58,43 @@ def fit(
     rng = np.random.default_rng(seed)
     if form.output in OUTCOMES:
         runs = checked(kept, output=form.output)
-        if (several := [name for name in NAMES if runs[name].nunique() > 1]):
-            values = ", ".join(sorted(runs[several[0]].unique())[:4])
-            raise Refused(f"runs of several {several[0]} ({values}): a law is of one; give the rows of one of them")
+        refuse_several(runs)
         return fit_observations(
             form, observations(runs[runs["outcome"] == "OK"], form), objective=objective, draws=draws, rng=rng
         )
     return fit_observations(form, _best(kept, form, rng), objective=objective, draws=draws, rng=rng)
 
 
+def refuse_several(runs: pd.DataFrame) -> None:
+    """Refuse runs of several parametrizations, optimizers or data: a law is of one."""
+    for name in NAMES:
+        if runs[name].nunique() > 1:
+            values = ", ".join(sorted(runs[name].unique())[:4])
+            raise Refused(f"runs of several {name} ({values}): a law is of one; give the rows of one of them")
+
+
 def _best(table: pd.DataFrame, law: Law, rng: np.random.Generator) -> Observations:
-    """The best value of the law's output at each scale, from the joint fit."""
-    raise NotImplementedError
+    """The best value of the law's output at each scale.
+
+    A law of the learning rate at a given batch is fitted to the optimum of every scale and batch; any other to each
+    scale's best setting of everything that was varied, from the joint fit.
+    """
+    runs = checked(table, needs=("lr",))
+    refuse_several(runs)
+    if law.output == "lr" and "batch_tokens" in law.inputs:
+        found, _, _ = optima(groups(table, scales=swept_scales(runs))[0].cells, draws=100, rng=rng)
+        rows = pd.DataFrame([{**o.scale, "lr": o.lr} for o in found if o.lr is not None])
+    else:
+        joint = fit_joint(runs, draws=100, rng=rng, profiles=False)
+        rows = pd.DataFrame([_row(cell) for cell in joint.cells if all(sd < VAGUE for _, sd in cell.settings.values())])
+    if rows.empty:
+        raise Refused("no scale has an optimum between the settings tried: extend the grids; `study` says of each where")
+    return observations(rows, law)
+
+
+def _row(cell: CellBest) -> dict[str, float]:
+    row = {**cell.scale, "loss_nats": math.exp(cell.log_loss)}
+    row |= {name: math.exp(log) for name, (log, _) in cell.settings.items()}
+    if "tau" in row and "tokens" in row:
+        row["weight_decay"] = row["batch_tokens"] / (row["lr"] * row["tau"] * row["tokens"])
+    return row

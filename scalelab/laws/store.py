@@ -16,7 +16,7 @@ from scalelab.errors import Refused, unknown
 from scalelab.files import write_atomically
 from scalelab.laws.fitted import Estimate, Fit, HoldOut, Search
 from scalelab.laws.forms import LAWS
-from scalelab.laws.joint.result import Joint
+from scalelab.laws.joint.result import CellBest, Joint
 from scalelab.laws.law import Law
 from scalelab.laws.optima.noise import Noise
 from scalelab.laws.optima.optimum import Optimum
@@ -101,7 +101,10 @@ def _joint(data: Mapping[str, Any]) -> Joint:
         "domain": {name: _pair(values) for name, values in data["domain"].items()},
         "draws": _draws(data["draws"]),
         "warnings": tuple(data["warnings"]),
-        "floors": tuple((scale, float(level), float(sd)) for scale, level, sd in data["floors"]),
+        "cells": tuple(
+            CellBest(**{**cell, "settings": {name: _pair(found) for name, found in cell["settings"].items()}})
+            for cell in data["cells"]
+        ),
     }
     return Joint(**{**data, **parsed})
 

@@ -14,14 +14,13 @@ from scalelab.laws.columns import NAMES, SCALES
 from scalelab.laws.fitted import Fit
 from scalelab.laws.joint.fit import fit_joint
 from scalelab.laws.joint.result import Joint
-from scalelab.laws.optima.cells import Group, groups
+from scalelab.laws.optima.cells import COVARIATES, Group, groups, swept_scales
 from scalelab.laws.optima.evidence import Evidence
 from scalelab.laws.optima.noise import Noise
 from scalelab.laws.optima.optimum import Optimum, optima
 from scalelab.laws.optima.regression import TWO_STAGE
 
 MIN_DRAWS = 100  # fewer leave a 95 % interval to two draws
-COVARIATES = ("batch_tokens", "weight_decay")  # settings that count as scales where they vary
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,7 +103,7 @@ def study(
     runs = checked(table)
     if (runs["outcome"] == "FAILED").all():
         raise Refused("every run FAILED, which says nothing on the loss: rerun them")
-    chosen = tuple(scales) if scales is not None else _scales(runs)
+    chosen = tuple(scales) if scales is not None else swept_scales(runs)
     for name in theory or {}:
         if name not in chosen:
             raise unknown("theory exponent", name, chosen)
@@ -132,14 +131,6 @@ def study(
         sources=list(sources),
         conventions=dict(conventions or {}),
     )
-
-
-def _scales(runs: pd.DataFrame) -> tuple[str, ...]:
-    """Every scale that the table states, and settings that were swept as if they were scales."""
-    swept = [
-        name for name in COVARIATES if name in runs and runs[name].nunique() > 1 and (runs[name] > 0).all()
-    ]
-    return (*(name for name in SCALES if name in runs), *swept)
 
 
 def _lr_groups(runs: pd.DataFrame, table: pd.DataFrame, scales: Sequence[str]) -> list[Group]:

@@ -3,12 +3,15 @@
 A panel a group where one scale varied; where batches or several scales did, a panel a scale and a colour a batch.
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from scalelab.errors import Refused
 from scalelab.laws import GroupLaws, Laws, Optimum
@@ -17,6 +20,7 @@ from scalelab.laws.draw.style import at, colours, log_axis, panels, plain, sprea
 from scalelab.plots.named import independent, rows_of, titles
 
 MOST_PANELS = 12
+FEW_PANELS = 3  # side by side, each with its own legend
 MOST_NAMED = 6  # entries of a legend
 REACH_OCTAVES = 2.0  # how far from its bottom a fitted valley is drawn, as far as runs are used to fit it
 HEADROOM = 1.4  # of the rise that most runs stay under
@@ -43,17 +47,37 @@ def valleys(laws: Laws, table: pd.DataFrame) -> Figure:
         raise Refused("no group has a swept learning rate: there is no valley to draw")
     shown = spread(every, MOST_PANELS)
     runs = checked(table)
-    small = len(shown) > 3
-    drawn, axes = panels(len(shown), columns=4 if small else 3, width=3.2 if small else 4.6, height=2.7 if small else 3.6)
-    for axis, panel in zip(axes, shown, strict=True):
-        _draw(axis, panel, rows_of(runs, panel.group))
+    many = len(shown) > FEW_PANELS
+    across = 4 if many else FEW_PANELS
+    drawn, axes = panels(len(shown), columns=across, width=3.2 if many else 4.6, height=2.6 if many else 3.6)
+    for place, (axis, panel) in enumerate(zip(axes, shown, strict=True)):
+        shades = _shades(shown if many else [panel], panel.inner)
+        _draw(axis, panel, rows_of(runs, panel.group), shades)
         axis.set_title(plain(panel.title), fontsize=9)
-    for place, axis in enumerate(axes):
-        if place % (4 if small else 3) == 0:
-            axis.set_ylabel("loss (nats/token)")
+        axis.set_ylabel("loss (nats/token)" if place % across == 0 else "")
+        if many and place + across < len(shown):
+            axis.set_xlabel("")
+        if not many:
+            axis.legend(handles=_named(panel.inner, shades), fontsize=7, labelspacing=0.25, frameon=False)
+    if many:  # one legend for all, in which a colour means the same in every panel
+        inners = dict.fromkeys(panel.inner for panel in shown)
+        handles = [line for inner in inners for line in _named(inner, _shades(shown, inner))]
+        drawn.legend(handles=handles, loc="outside lower center", ncols=MOST_NAMED, fontsize=8, frameon=False)
     if len(shown) < len(every):
         drawn.suptitle(f"{len(shown)} of {len(every)} scales", fontsize=10)
     return drawn
+
+
+def _shades(shown: Sequence[Panel], inner: str) -> dict[float, Any]:
+    """A colour for every value of what is coloured, dark to light."""
+    values = sorted({optimum.scale[inner] for each in shown if each.inner == inner for optimum in each.optima})
+    return dict(zip(values, colours(len(values)), strict=True))
+
+
+def _named(inner: str, shades: Mapping[float, Any]) -> list[Line2D]:
+    """Entries of a legend: some of the values, evenly."""
+    shown = spread(list(shades), MOST_NAMED)
+    return [Line2D([], [], color=shades[value], lw=1.6, label=at(inner, value)) for value in shown]
 
 
 def _panels(group: GroupLaws, name: str) -> list[Panel]:
@@ -75,21 +99,18 @@ def _panels(group: GroupLaws, name: str) -> list[Panel]:
     ]
 
 
-def _draw(axis: Axes, panel: Panel, rows: pd.DataFrame) -> None:
-    known = spread([optimum.scale[panel.inner] for optimum in panel.optima], MOST_NAMED)
+def _draw(axis: Axes, panel: Panel, rows: pd.DataFrame, shades: Mapping[float, Any]) -> None:
     own = [
         rows[np.logical_and.reduce([rows[name] == value for name, value in optimum.scale.items()])]
         for optimum in panel.optima
     ]
     low, high = _limits(own)
-    for colour, optimum, at_scale in zip(colours(len(panel.optima)), panel.optima, own, strict=True):
+    for optimum, at_scale in zip(panel.optima, own, strict=True):
+        colour = shades[optimum.scale[panel.inner]]
         ok, diverged = at_scale[at_scale["outcome"] == "OK"], at_scale[at_scale["outcome"] == "DIVERGED"]
-        value = optimum.scale[panel.inner]
-        name = at(panel.inner, value) if value in known else None
         axis.plot(ok["lr"], ok["loss_nats"], ".", ms=4, alpha=0.5, color=colour, mew=0)
         mean = ok.groupby("log2_lr")["loss_nats"].mean()
         axis.plot(np.exp2(mean.index.to_numpy()), mean, "-", lw=0.7, alpha=0.5, color=colour)
-        axis.plot([], [], "-", lw=1.6, color=colour, label=name)
         if len(diverged):
             axis.plot(diverged["lr"], np.full(len(diverged), high - 0.02 * (high - low)), "x", color=colour, ms=6)
         if optimum.lr is not None and optimum.log2_lr is not None and optimum.loss_nats is not None:
@@ -99,7 +120,6 @@ def _draw(axis: Axes, panel: Panel, rows: pd.DataFrame) -> None:
             axis.plot(optimum.lr, optimum.loss_nats, "*", ms=9, color=colour, mec="black", mew=0.6, zorder=4)
     axis.set_ylim(low, high)
     log_axis(axis, "x", "lr")
-    axis.legend(fontsize=6 if len(panel.optima) > 4 else 7, labelspacing=0.25, handlelength=1.2)
 
 
 def _limits(own: list[pd.DataFrame]) -> tuple[float, float]:

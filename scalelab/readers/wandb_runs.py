@@ -1,7 +1,8 @@
 """W&B run folders (wandb/offline-run-*/run-*.wandb): the config and the last summary of every run.
 
 The file is LevelDB's log format: blocks of 32 KiB of records (checksum, length, whether whole, first, middle or last),
-each a protobuf message. wandb has no public reader of it (its private one is gone since 0.31), but has the messages.
+each a protobuf message. wandb has no public reader of it (0.31 lacks even the private one that older ones had); its
+messages are its own.
 """
 
 import json

@@ -10,7 +10,7 @@ from scalelab.laws.design.space import run_flops
 from scalelab.laws.joint.result import Joint
 from scalelab.laws.optima.optimum import Optimum
 
-REPLICATES = 3  # seeds of one setting: two say that noise is there, three how large
+REPLICATES = (1, 2, 3)  # seeds of one setting, 0 being what a sweep without replicates has used
 
 
 def repairs(joint: Joint | None, optima: Sequence[Optimum], sd: float) -> list[Proposed]:
@@ -42,21 +42,21 @@ def _extended(optimum: Optimum, sd: float) -> Proposed:
     scale = {name: value for name, value in optimum.scale.items() if name not in SETTINGS}
     batch, decay = (tuple(v for n, v in optimum.scale.items() if n == name) for name in ("batch_tokens", "weight_decay"))
     return Proposed(
-        scale=scale, lrs=lrs, batch_tokens=batch, weight_decays=decay, seeds=1, cost_flops=len(lrs) * run_flops(scale),
+        scale=scale, lrs=lrs, batch_tokens=batch, weight_decays=decay, seeds=(0,), cost_flops=len(lrs) * run_flops(scale),
         sd_after=sd, why=f"extend the grid: {optimum.advice}",
     )  # fmt: skip
 
 
 def _replicated(joint: Joint, sd: float) -> Proposed:
-    scale = min((cell for cell, _, _ in joint.floors), key=run_flops)
+    scale = min((cell.scale for cell in joint.cells), key=run_flops)
     own = {name: value for name, value in scale.items() if name in joint.reference and name != "batch_tokens"}
     setting = joint.predict(**own)
     lrs = ladder(setting.values["lr"].value, 0.0)[1:2]
     batch = (float(f"{setting.values['batch_tokens'].value:.3g}"),) if "batch_tokens" in setting.values else ()
     decay = (float(f"{setting.values['weight_decay'].value:.3g}"),) if "weight_decay" in setting.values else ()
-    share = 100 / math.sqrt(2 * (REPLICATES - 1))
+    share = 100 / math.sqrt(2 * (len(REPLICATES) - 1))
     return Proposed(
         scale=scale, lrs=lrs, batch_tokens=batch, weight_decays=decay, seeds=REPLICATES,
-        cost_flops=REPLICATES * run_flops(scale), sd_after=sd,
-        why=f"no seed was replicated: {REPLICATES} at the cheapest scale measure the noise to ±{share:.0f} %",
+        cost_flops=len(REPLICATES) * run_flops(scale), sd_after=sd,
+        why=f"no seed was replicated: {len(REPLICATES)} at the cheapest scale measure the noise to ±{share:.0f} %",
     )  # fmt: skip

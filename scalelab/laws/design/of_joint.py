@@ -43,24 +43,26 @@ class Linear:
     theta_P: Array
     covariance_PP: Array
 
+    @property
+    def precision_PP(self) -> Array:
+        return np.linalg.inv(self.covariance_PP)
+
     def optimum(self, of: str, scale: Mapping[str, float], *, batch_tokens: float | None) -> Optimum:
         """The best `of` at a scale, with the batch given or, where it has a valley, its best."""
-        names = self._coordinates()
+        names = list(self.joint.coordinates)
         if of not in names:
             raise unknown("setting with an optimum", of, names)
-        effects = len(names)
+        model = self._model([{**scale, **({"batch_tokens": batch_tokens} if batch_tokens else {})}])
+        effects, parameters = len(names), len(self.theta_P)
         at = np.concatenate([self.theta_P, np.zeros(effects)])
-        steps = STEP * np.eye(len(at))
-        slope = np.array(
-            [(self._log(of, scale, batch_tokens, at + h) - self._log(of, scale, batch_tokens, at - h)) / (2 * STEP)
-             for h in steps]
-        )  # fmt: skip
+
+        def log(point: Array) -> float:
+            return _log_optimum(model, of, point[:parameters], point[parameters:], batch_tokens, self.joint.reference)
+
+        slope = np.array([(log(at + h) - log(at - h)) / (2 * STEP) for h in STEP * np.eye(len(at))])
         scatter_E = np.array([self.joint.scatter[name] * math.log(2) for name in names])
-        return Optimum(
-            log=self._log(of, scale, batch_tokens, at),
-            gradient_P=slope[:-effects],
-            scatter=float(np.sqrt(((slope[-effects:] * scatter_E) ** 2).sum())),
-        )
+        own = float(np.sqrt(((slope[parameters:] * scatter_E) ** 2).sum()))
+        return Optimum(log=log(at), gradient_P=slope[:parameters], scatter=own)
 
     def spread_octaves(self, found: Optimum) -> float:
         """Standard deviation of a scale's own optimum, law and scatter."""
@@ -79,30 +81,6 @@ class Linear:
         cross_PE = slope_NP.T @ weighted_NE
         own_EE = own_NE.T @ weighted_NE + np.diag(precision_E)
         return np.asarray((slope_NP.T * weight_N) @ slope_NP - cross_PE @ np.linalg.solve(own_EE, cross_PE.T))
-
-    def _coordinates(self) -> list[str]:
-        return list(self.joint.coordinates)
-
-    def _log(self, of: str, scale: Mapping[str, float], batch_tokens: float | None, at: Array) -> float:
-        """ln of the optimum, parameters and effects in one vector."""
-        model = self._model([{**scale, **({"batch_tokens": batch_tokens} if batch_tokens else {})}])
-        theta_P, effect_E = at[: len(self.theta_P)], at[len(self.theta_P) :]
-        by_name = {q.name: q for q in model.coordinates}
-
-        def centre(q: Coordinate) -> float:
-            law = theta_P[q.first] + q.covariate_NK[0] @ theta_P[q.centre][1:]
-            return float(law + effect_E[q.place - 1])
-
-        q = by_name[of]
-        if of != "lr" or "batch_tokens" not in q.covariates:
-            return centre(q)
-        if not model.bends:
-            return centre(q)
-        own = centre(by_name["batch_tokens"])
-        if batch_tokens is None:  # the best batch, where the bend vanishes
-            place = q.first + 1 + q.covariates.index("batch_tokens")
-            return centre(q) + float(theta_P[place]) * (own - math.log(self.joint.reference["batch_tokens"]))
-        return centre(q) + float(theta_P[-1]) * (math.log(batch_tokens) - own) ** 2
 
     def _model(self, rows: Sequence[Mapping[str, float]]) -> Model:
         """One cell with these runs, laid out as the fit's model; a setting that is not given is NaN, a batch x0."""
@@ -142,6 +120,26 @@ def student_covariance(deviation_DP: Array, dof: float) -> Array:
         if np.abs(covariance_PP - before_PP).max() <= 1e-8 * np.abs(covariance_PP).max():
             break
     return np.asarray(covariance_PP)
+
+
+def _log_optimum(
+    model: Model, of: str, theta_P: Array, effect_E: Array, batch_tokens: float | None, reference: Mapping[str, float]
+) -> float:
+    """ln of the best `of` in the model's first run; a learning rate where batches have a valley and none is given is
+    that of the best batch."""
+    by_name = {q.name: q for q in model.coordinates}
+
+    def centre(q: Coordinate) -> float:
+        return float(theta_P[q.first] + q.covariate_NK[0] @ theta_P[q.centre][1:] + effect_E[q.place - 1])
+
+    q = by_name[of]
+    if of != "lr" or not model.bends:
+        return centre(q)
+    own = centre(by_name["batch_tokens"])
+    if batch_tokens is not None:
+        return centre(q) + float(theta_P[-1]) * (math.log(batch_tokens) - own) ** 2
+    place = q.first + 1 + q.covariates.index("batch_tokens")
+    return centre(q) + float(theta_P[place]) * (own - math.log(reference["batch_tokens"]))
 
 
 def _log_setting(rows: Sequence[Mapping[str, float]], name: str) -> Array:

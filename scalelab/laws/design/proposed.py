@@ -9,7 +9,7 @@ SIX_DIGITS = ".6g"
 
 @dataclass(frozen=True, kw_only=True)
 class Proposed:
-    """Runs at one scale: the product of `lrs`, `batch_tokens`, `weight_decays` and `seeds` many seeds.
+    """Runs at one scale: the product of `lrs`, `batch_tokens`, `weight_decays` and `seeds`.
 
     A tuple without values leaves that setting as it was in the sweep. `cost_flops` is of all these runs. `sd_after` is
     the standard deviation at the target once these and the proposals before them are run.
@@ -19,7 +19,7 @@ class Proposed:
     lrs: tuple[float, ...]
     batch_tokens: tuple[float, ...]
     weight_decays: tuple[float, ...]
-    seeds: int
+    seeds: tuple[int, ...]
     cost_flops: float
     sd_after: float
     why: str
@@ -27,7 +27,7 @@ class Proposed:
     @property
     def settings(self) -> dict[str, tuple[float, ...]]:
         """What is swept, by column, where values are given."""
-        every = {"batch_tokens": self.batch_tokens, "lr": self.lrs, "weight_decay": self.weight_decays}
+        every = {"batch_tokens": self.batch_tokens, "weight_decay": self.weight_decays, "lr": self.lrs}
         return {name: values for name, values in every.items() if values}
 
     @property
@@ -36,7 +36,7 @@ class Proposed:
 
     def rows(self) -> Iterator[dict[str, float]]:
         """Every run as a row: the scale, its settings, its seed."""
-        for values in itertools.product(*self.settings.values(), range(self.seeds)):
+        for values in itertools.product(*self.settings.values(), self.seeds):
             yield {**self.scale, **dict(zip((*self.settings, "seed"), values, strict=True))}
 
 
@@ -64,7 +64,7 @@ class NextRuns:
     def summary(self) -> str:
         """The design in a few lines of text."""
         rows = [
-            f"  {k}. {worded(b.scale)}: {b.n_runs} runs, {b.cost_flops:.3g} FLOPs, {grids(b)}, {b.seeds} seed(s); {b.why}"
+            f"  {k}. {worded(b.scale)}: {b.n_runs} runs, {b.cost_flops:.3g} FLOPs, {grids(b)}, {len(b.seeds)} seed(s); {b.why}"
             for k, b in enumerate(self.batches, 1)
         ]
         return "\n".join([self.status, *rows])

@@ -7,8 +7,12 @@ LEAST_SIDE = 1.0  # octaves to either side of the prediction: three points are t
 MOST_STEPS = 3  # to either side, so that a grid has at most seven points
 
 
-def ladder(centre: float, half_octaves: float, *, wider: int = 0, unit: float = 1.0) -> tuple[float, ...]:
+def ladder(
+    centre: float, half_octaves: float, *, wider: int = 0, unit: float = 1.0, whole: bool = False
+) -> tuple[float, ...]:
     """Values unit·2^k about `centre` that reach `half_octaves` to either side, and `wider` steps further.
+
+    k is a multiple of ½, or an integer where `whole`.
 
     >>> ladder(0.01, 1.0)
     (0.00552427173, 0.01104854346, 0.02209708691)
@@ -16,7 +20,8 @@ def ladder(centre: float, half_octaves: float, *, wider: int = 0, unit: float = 
     (7, 5)
     """
     side = max(half_octaves, LEAST_SIDE)
-    spacing = max(math.ceil(side / MOST_STEPS / HALF - 1e-9) * HALF, 1.0)
+    grain = 1.0 if whole else HALF
+    spacing = max(math.ceil(side / MOST_STEPS / grain - 1e-9) * grain, 1.0)
     steps = min(math.ceil(side / spacing - 1e-9) + wider, MOST_STEPS)
-    middle = round(math.log2(centre / unit) / HALF) * HALF
+    middle = round(math.log2(centre / unit) / grain) * grain
     return tuple(float(f"{unit * 2 ** (middle + k * spacing):.10g}") for k in range(-steps, steps + 1))

@@ -9,6 +9,7 @@ import numpy as np
 
 from scalelab.errors import Refused
 from scalelab.laws.columns import SCALES
+from scalelab.laws.law import Array
 
 WHOLE = ("width", "depth", "experts", "streams")  # in steps of what the swept values share: heads, groups
 GROWTH = {name: 2.0 if name in WHOLE else 4.0 for name in SCALES}  # beyond the largest that was swept
@@ -38,10 +39,15 @@ def run_flops(scale: Mapping[str, float]) -> float:
 
 @dataclass(frozen=True, kw_only=True)
 class Space:
-    """Scales: a law's own (`names`), and beside them those that go with them in the swept `cells`."""
+    """Scales: a law's own (`names`), and beside them those that go with them in the swept `cells`.
+
+    A scale that was swept is proposed again only where `again`: where a scale's own optimum scatters about the law, more
+    runs at it say little that they have not said.
+    """
 
     names: tuple[str, ...]
     cells: tuple[dict[str, float], ...]
+    again: bool = False
 
     def full(self, scale: Mapping[str, float]) -> dict[str, float]:
         """A scale with those that go with it: each a power law of `names` through the swept cells."""
@@ -59,7 +65,7 @@ class Space:
         grids = [self._grid(name, target[name], batch_tokens) for name in self.names]
         found = [self.full(dict(zip(self.names, values, strict=True))) for values in itertools.product(*grids)]
         most = max(run_flops(self.full(target)), *(run_flops(cell) for cell in self.cells))
-        kept = [scale for scale in found if run_flops(scale) <= most * (1 - SAME) and not self._swept(scale)]
+        kept = [scale for scale in found if run_flops(scale) < most and (self.again or not self._swept(scale))]
         return sorted(kept, key=run_flops)
 
     def _grid(self, name: str, target: float, batch_tokens: float | None) -> list[float]:
@@ -75,7 +81,7 @@ class Space:
     def _swept(self, scale: Mapping[str, float]) -> bool:
         return any(all(abs(scale[n] / cell[n] - 1) < SAME for n in self.names) for cell in self.cells)
 
-    def _design(self, scales: Sequence[Mapping[str, float]]) -> np.ndarray:
+    def _design(self, scales: Sequence[Mapping[str, float]]) -> Array:
         return np.array([[1.0, *(math.log(scale[name]) for name in self.names)] for scale in scales])
 
 

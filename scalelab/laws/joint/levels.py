@@ -11,7 +11,7 @@ import numpy as np
 from scalelab.errors import Refused
 from scalelab.laws.columns import PARAMS
 from scalelab.laws.forms import LAWS
-from scalelab.laws.law import Array
+from scalelab.laws.law import Array, Law
 from scalelab.laws.observations import Observations, refuse_unvaried
 from scalelab.laws.solve.fit import point
 
@@ -36,15 +36,24 @@ def level_law(scales: Sequence[Mapping[str, float]]) -> Callable[[Array, Array],
             refuse_unvaried(inputs, law)
         except Refused:
             continue
-
-        def levels(level_C: Array, sd_C: Array, law=law, inputs=inputs) -> tuple[Array, float]:  # type: ignore[no-untyped-def]
-            seen = Observations(
-                inputs=inputs, output_N=np.exp(level_C), cluster_N=np.arange(len(level_C)), unit="cell", columns={}
-            )
-            at = point(law, seen)
-            spare = len(level_C) - len(law.parameters)
-            squares = float((at.residual_N**2).sum()) / spare - float(np.mean(np.minimum(sd_C, 0.1) ** 2))
-            return level_C + at.residual_N, max(np.sqrt(max(squares, 0.0)), SMALLEST)
-
-        return levels
+        return _Through(law, inputs)
     return None
+
+
+class _Through:
+    """The law through given levels; each call starts where the one before ended."""
+
+    def __init__(self, law: Law, inputs: Mapping[str, Array]) -> None:
+        self.law, self.inputs = law, inputs
+        self.theta_P: Array | None = None
+
+    def __call__(self, level_C: Array, sd_C: Array) -> tuple[Array, float]:
+        numbers = np.arange(len(level_C))
+        seen = Observations(
+            inputs=self.inputs, output_N=np.exp(level_C), cluster_N=numbers, unit="cell", columns={}
+        )
+        at = point(self.law, seen, near=self.theta_P)
+        self.theta_P = at.found.theta_P
+        spare = len(level_C) - len(self.law.parameters)
+        squares = float((at.residual_N**2).sum()) / spare - float(np.mean(np.minimum(sd_C, 0.1) ** 2))
+        return level_C + at.residual_N, max(np.sqrt(max(squares, 0.0)), SMALLEST)

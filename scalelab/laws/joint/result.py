@@ -26,6 +26,17 @@ class Setting:
 
 
 @dataclass(frozen=True, kw_only=True)
+class CellBest:
+    """One scale by itself: ln of its best loss with the standard deviation, and for each coordinate ln of its own best
+    setting with the standard deviation that its own runs give it, free of the law through the other cells."""
+
+    scale: dict[str, float]
+    log_loss: float
+    log_loss_sd: float
+    settings: dict[str, tuple[float, float]]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Joint:
     """All runs of a group in one likelihood.
 
@@ -34,7 +45,8 @@ class Joint:
     leaves the power law in the batch. Each has the posterior interval, and beside it those of cells resampled
     (`bootstrap`) and of the profile. `priors` are (mean, sd). `coordinates` maps what has a valley to what its optimum
     depends on. `scatter` is how far a cell's own optimum lies from the law, in octaves. `noise` is one run's relative
-    noise, `misfit` the share by which the valley's formula errs. `draws` are of every parameter.
+    noise, `misfit` the share by which the valley's formula errs. `draws` are of every parameter, `cells` what each scale says
+    by itself.
     """
 
     estimates: dict[str, Estimate]
@@ -52,7 +64,7 @@ class Joint:
     status: str
     warnings: tuple[str, ...]
     draws: dict[str, tuple[float, ...]] = field(repr=False)
-    floors: tuple[tuple[dict[str, float], float, float], ...] = field(repr=False)  # scale, ln level, its sd
+    cells: tuple[CellBest, ...] = field(repr=False)
 
     def pinned_by_prior(self) -> list[str]:
         """Exponents on which the runs say next to nothing: their interval is the prior's."""

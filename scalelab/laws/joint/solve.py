@@ -35,12 +35,14 @@ class Spread:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class State:
-    """The maximum: parameters and effects with their covariances, the objective there, and per-cell scores (C, P)."""
+    """The maximum: parameters and effects with their covariances (of effects also given the parameters: `own_CEE`), the
+    objective there, and per-cell scores (C, P)."""
 
     theta_P: Array
     effect_CE: Array
     covariance_PP: Array
     effect_covariance_CEE: Array
+    own_CEE: Array
     value: float
     score_CP: Array
 
@@ -101,7 +103,7 @@ class Solver:
         spread_CEE = inverse_CEE + np.einsum("cpe,pq,cqf->cef", turned_CPE, covariance_PP, turned_CPE)
         return State(
             theta_P=theta_P, effect_CE=effect_CE, covariance_PP=covariance_PP, effect_covariance_CEE=spread_CEE,
-            value=value, score_CP=self._scores(theta_P, effect_CE, weight_N),
+            own_CEE=inverse_CEE, value=value, score_CP=self._scores(theta_P, effect_CE, weight_N),
         )  # fmt: skip
 
     def value(self, theta_P: Array, effect_CE: Array, spread: Spread, weight_N: Array) -> float:

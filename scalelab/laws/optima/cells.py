@@ -16,7 +16,8 @@ from scalelab.laws.checked import checked
 from scalelab.laws.columns import NAMES, SCALES
 from scalelab.laws.law import Array
 
-SETTINGS = (*NAMES, "batch_tokens", "weight_decay")
+COVARIATES = ("batch_tokens", "weight_decay")  # settings that count as scales where they vary
+SETTINGS = (*NAMES, *COVARIATES)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -44,6 +45,12 @@ class Group:
     runs: pd.DataFrame
     n_failed: int
     n_repeated: int
+
+
+def swept_scales(runs: pd.DataFrame) -> tuple[str, ...]:
+    """Every scale that checked runs state, and settings that were swept as if they were scales."""
+    swept = [name for name in COVARIATES if name in runs and runs[name].nunique() > 1 and (runs[name] > 0).all()]
+    return (*(name for name in SCALES if name in runs), *swept)
 
 
 def groups(table: pd.DataFrame, *, scales: Sequence[str]) -> list[Group]:

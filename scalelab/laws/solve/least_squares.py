@@ -19,6 +19,7 @@ from scalelab.laws.solve.problem import FARTHEST
 CRAWL = 0.1  # share of reweighted least squares in the curvature
 FIRST = 2  # steps of pure reweighted least squares, which are safe far from the optimum
 MOST = 1e8  # damping at which a problem cannot be improved any more
+EXACT = 1e-24  # mean square of residuals that are rounding errors
 CHUNK = 256  # problems at a time: the derivatives of so many stay in cache
 
 Residuals = Callable[[Array], tuple[Array, Array]]
@@ -110,7 +111,7 @@ def _minimised(
         damping_R[active] = np.where(better, np.maximum(damping_R[active] / 5, 1e-9), damping_R[active] * 4)
         # Two small gains in a row, or no gain however short the step: one small gain may be a damped step's.
         done = (better & (gain < tolerance) & (gained_R[active] < tolerance)) | (damping_R[active] > MOST)
-        done |= value_R[active] < 1e-28 * r_RN.shape[1]  # an exact fit
+        done |= value_R[active] < EXACT * r_RN.shape[1]
         gained_R[moved] = gain[better]
         converged_R[active[done]] = True
         active = active[~done]

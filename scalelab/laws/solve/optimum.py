@@ -10,7 +10,7 @@ from scalelab.laws.solve.least_squares import minimise
 from scalelab.laws.solve.objective import Objective
 from scalelab.laws.solve.problem import Problem
 
-FINALISTS = 12  # starts that are followed to their end, the best of those that a law offers
+FINALISTS = 8  # starts that are followed to their end, the best of those that a law offers
 REACHED = 1e-4  # relative: a start that ends so near the best objective has reached it
 
 
@@ -47,7 +47,7 @@ def best(problem: Problem, *, near: Array | None = None) -> Best:
         solved = minimise(replace(problem, objective=objective).residuals, objective, theta_RP)
         theta_RP, value_R = solved.theta_RP, solved.value_R
     winner = int(np.argmin(value_R))
-    polished = minimise(problem.residuals, problem.objective, theta_RP[[winner]], tolerance=1e-14, most=400)
+    polished = minimise(problem.residuals, problem.objective, theta_RP[[winner]], tolerance=1e-12)
     value = float(polished.value_R[0])
     return Best(
         theta_P=polished.theta_RP[0],

@@ -1,0 +1,145 @@
+"""The best learning rate, batch and time scale against scale: two-stage optima, and the joint law with its band.
+
+A row a group and a column a scale where groups have several; where one scale varied, all groups share one panel.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from scalelab.errors import Refused
+from scalelab.laws import GroupLaws, Laws, Optimum
+from scalelab.laws.draw.style import GROUP_COLOURS, at, colours, label, log_axis, panels, plain, spread
+from scalelab.plots.curves import Band, Path, joint_band, path_of, two_stage_band
+from scalelab.plots.named import cells_of, independent, titles
+
+MOST_GROUPS = 4  # rows; the others say so
+MOST_LINES = 5
+TEXT = {"lr": "optimal peak learning rate", "batch_tokens": "optimal batch (tokens)", "tau": "optimal AdamW time scale τ"}
+
+
+def optimum_against_scale(laws: Laws) -> Figure:
+    """Optima against every scale that varied on its own.
+
+    Points are the two-stage optima with 95 % intervals, arrows those of which only a bound is known; lines are the law
+    (the joint one, dashed the two-stage one), their band is 95 % for a new scale's own optimum.
+
+    Raises:
+        Refused: where no group has an optimum.
+    """
+    named = [(g, name) for g, name in zip(laws.groups, titles(laws), strict=True) if cells_of(g)]
+    if not named:
+        raise Refused("no group has a swept learning rate: there is no optimum to draw")
+    scales = {name: _scales(group) for group, name in named}
+    if all(len(scales[name]) == 1 and _coordinates(group) == ["lr"] for group, name in named):
+        return _together(named, scales)
+    shown = named[:MOST_GROUPS]
+    places = [(group, name, q, x) for group, name in shown for q in _coordinates(group) for x in scales[name]]
+    across = max(len(scales[name]) for _, name in shown)
+    drawn, axes = panels(len(places), columns=across, width=4.6, height=3.4)
+    for axis, (group, name, coordinate, scale) in zip(axes, places, strict=True):
+        law = _spread_over(axis, group, coordinate, scale, [x for x in scales[name] if x != scale])
+        axis.set_title("\n".join([*([plain(name)] if len(named) > 1 else []), law]), fontsize=7.5)
+    if len(shown) < len(named):
+        drawn.suptitle(f"{len(shown)} of {len(named)} groups", fontsize=10)
+    return drawn
+
+
+def _scales(group: GroupLaws) -> list[str]:
+    found = [name for name in independent(cells_of(group)) if name not in ("batch_tokens", "weight_decay")]
+    return found[:3] or [next(iter(cells_of(group)[0]))]
+
+
+def _coordinates(group: GroupLaws) -> list[str]:
+    return ["lr"] if group.joint is None else list(group.joint.coordinates)
+
+
+def _together(named: Sequence[tuple[GroupLaws, str]], scales: Mapping[str, list[str]]) -> Figure:
+    """All groups in one panel for each scale, a colour a group."""
+    each = list(dict.fromkeys(scales[name][0] for _, name in named))
+    drawn, axes = panels(len(each), columns=3, width=5.4, height=3.9)
+    for axis, scale in zip(axes, each, strict=True):
+        for place, (group, name) in enumerate(named):
+            if scales[name][0] != scale:
+                continue
+            colour = GROUP_COLOURS[place % len(GROUP_COLOURS)]
+            _points(axis, group.optima, scale, colour)
+            path = path_of(cells_of(group), scale, {})
+            said = name
+            if (band := joint_band(group, "lr", path) or two_stage_band(group, path)) is not None:
+                said += f": {band.words}"
+                _band(axis, band, path, colour)
+            axis.plot([], [], "-o", ms=4, color=colour, label=plain(said))
+        _finish(axis, "lr", scale)
+    return drawn
+
+
+def _spread_over(axis: Axes, group: GroupLaws, coordinate: str, scale: str, others: Sequence[str]) -> str:
+    """One group and one scale; a colour a value of the next other scale, a line for some of them. The law in words."""
+    best = _best_batches(group.optima)
+    cells = cells_of(group)
+    other = others[0] if others else None
+    values = sorted({cell[other] for cell in cells}) if other else [0.0]
+    shades = dict(zip(values, colours(len(values)), strict=True))
+    for value in values:
+        own = [o for o in best if other is None or o.scale[other] == value]
+        if coordinate == "lr":
+            _points(axis, own, scale, shades[value])
+        elif coordinate == "batch_tokens" and any("batch_tokens" in o.scale for o in own):
+            x, y = zip(*[(o.scale[scale], o.scale["batch_tokens"]) for o in own], strict=True)
+            axis.plot(x, y, "o", ms=4, mfc="none", color=shades[value])
+    shown = spread(values, MOST_LINES)
+    for value in shown:
+        path = path_of(cells, scale, {} if other is None else {other: value})
+        band = joint_band(group, coordinate, path) or (two_stage_band(group, path) if coordinate == "lr" else None)
+        if band is not None:
+            _band(axis, band, path, shades[value], banded=value in (shown[0], shown[-1]))
+        axis.plot([], [], "-o", ms=4, color=shades[value], label=at(other, value) if other else None)
+    _finish(axis, coordinate, scale)
+    law = joint_band(group, coordinate, path_of(cells, scale, {}))
+    return "" if law is None else law.words
+
+
+def _best_batches(optima: Sequence[Optimum]) -> list[Optimum]:
+    """Of optima that differ in batch alone, the one with the lowest valley; a fitted one before a bounded one."""
+    found: dict[tuple[tuple[str, float], ...], Optimum] = {}
+    for optimum in sorted(optima, key=lambda o: (o.log2_lr is None, o.loss_nats is None, o.loss_nats or 0.0)):
+        found.setdefault(tuple((k, v) for k, v in optimum.scale.items() if k != "batch_tokens"), optimum)
+    return list(found.values())
+
+
+def _points(axis: Axes, optima: Sequence[Optimum], scale: str, colour: Any) -> None:
+    """Fitted optima with intervals; arrows from a bound towards where the optimum must lie."""
+    for o in optima:
+        x, low, high = o.scale[scale], o.lr_low, o.lr_high
+        if o.lr is not None:
+            error = [[max(0.0, o.lr - (low or o.lr))], [max(0.0, (high or o.lr) - o.lr)]]
+            axis.errorbar(x, o.lr, yerr=error, fmt="o", ms=4, color=colour, capsize=2.5, lw=1)
+        elif low is not None and high is not None:
+            axis.vlines(x, low, high, color=colour, lw=2.5, alpha=0.5)
+        elif low is not None:
+            axis.errorbar(x, low, yerr=[[0], [0.6 * low]], lolims=True, fmt="_", ms=8, color=colour, lw=1)
+        elif high is not None:
+            axis.errorbar(x, high, yerr=[[0.4 * high], [0]], uplims=True, fmt="_", ms=8, color=colour, lw=1)
+
+
+def _band(axis: Axes, band: Band, path: Path, colour: Any, *, banded: bool = True) -> None:
+    inside = path.x_G <= path.largest * (1 + 1e-9)
+    last = int(np.flatnonzero(inside)[-1])
+    axis.plot(path.x_G[: last + 1], band.value_G[: last + 1], "-", color=colour, lw=1.2)
+    axis.plot(path.x_G[last:], band.value_G[last:], "--", color=colour, lw=1.2)
+    if banded:
+        axis.fill_between(path.x_G, band.low_G, band.high_G, color=colour, alpha=0.12, lw=0)
+    axis.axvline(path.largest, color="grey", lw=0.8, ls=":")
+
+
+def _finish(axis: Axes, coordinate: str, scale: str) -> None:
+    log_axis(axis, "x", scale)
+    log_axis(axis, "y", coordinate)
+    axis.set_ylabel(TEXT[coordinate])
+    axis.set_xlabel(f"{label(scale)} (dotted: the largest swept)")
+    if axis.get_legend_handles_labels()[1]:
+        axis.legend(fontsize=7, frameon=False, labelspacing=0.3)
