@@ -5,7 +5,7 @@ are not the best runs and carry no winner's curse. Where they were not, every ru
 """
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -13,41 +13,52 @@ import pandas as pd
 from scalelab.errors import Refused, unknown
 from scalelab.laws.fitted import Fit
 from scalelab.laws.forms import LAWS
+from scalelab.laws.joint.result import Joint
 from scalelab.laws.law import Law
 from scalelab.laws.observations import Observations, observations
-from scalelab.laws.solve.fit import aicc, fit_observations, point
-from scalelab.laws.solve.objective import Objective
+from scalelab.laws.optima.optimum import Optimum
+from scalelab.laws.solve.fit import fit_observations
+from scalelab.laws.validate.forms import FormScore, compare_forms
 
-if TYPE_CHECKING:
-    from scalelab.laws.study import GroupLaws
-
-SHOWN = 3  # laws fitted with intervals where none are named, the best by AICc
+SHOWN = 3  # laws fitted with intervals where none are named
 SPARE = 1  # runs beyond parameters plus one, for a law that nobody asked for by name
 OUTPUT = "loss_nats"
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class LossLaws:
+    """Fits by name, the best first; how every form that the runs can carry scored; why others were not fitted; and what
+    each was fitted to."""
+
+    fits: dict[str, Fit]
+    scores: tuple[FormScore, ...]
+    refused: dict[str, str]
+    seen: dict[str, Observations]
+
+
 def loss_fits(
-    runs: pd.DataFrame, group: "GroupLaws", *, names: Sequence[str] | None, draws: int, rng: np.random.Generator
-) -> tuple[dict[str, Fit], dict[str, str]]:
-    """Loss laws by name, best first, and why others were not fitted."""
+    runs: pd.DataFrame, joint: Joint | None, found: Sequence[Optimum], *, names: Sequence[str] | None, draws: int, rng: np.random.Generator
+) -> LossLaws:
+    """Fit the named loss laws, or the three that predict sizes left out best."""
     for name in names or ():
         if name not in LAWS or LAWS[name].output != OUTPUT:
             raise unknown("loss law", name, [n for n, law in LAWS.items() if law.output == OUTPUT])
-    rows, basis = floors(runs, group)
+    rows = floors(runs, joint, found)
     seen, refused = carried(rows, [LAWS[name] for name in names] if names else loss_laws(), spare=0 if names else SPARE)
     if not seen:
-        return {}, refused if names else {"loss laws": next(iter(refused.values()), "no loss law fits these columns")}
-    chosen = list(seen) if names else ranked(seen)[:SHOWN]
+        reason = next(iter(refused.values()), "no loss law fits these columns")
+        return LossLaws(fits={}, scores=(), refused=refused if names else {"loss laws": reason}, seen={})
+    scores = compare_forms(seen)
+    chosen = list(seen) if names else [score.law for score in scores][:SHOWN]
     fits = {}
     for name in chosen:
         try:
             fits[name] = fit_observations(
                 LAWS[name], seen[name], draws=draws, rng=np.random.default_rng([int(rng.integers(2**31)), *name.encode()]),
-                warnings=(basis,) if basis else (),
-            )  # fmt: skip
+            )
         except Refused as refusal:
             refused[name] = str(refusal)
-    return fits, refused if names else {}
+    return LossLaws(fits=fits, scores=scores, refused=refused if names else {}, seen=seen)
 
 
 def loss_laws() -> list[Law]:
@@ -59,15 +70,14 @@ def loss_laws() -> list[Law]:
     return list(forms.values())
 
 
-def floors(runs: pd.DataFrame, group: "GroupLaws") -> tuple[pd.DataFrame, str]:
-    """What loss laws are fitted to, as a table, and a sentence on it where it is not simply the runs."""
-    if group.joint is not None:
-        table = pd.DataFrame([{**cell.scale, OUTPUT: float(np.exp(cell.log_loss))} for cell in group.joint.cells])
-        return table, ""
-    fitted = [o for o in group.optima if o.loss_nats is not None]
-    if group.optima and fitted:
-        return pd.DataFrame([{**o.scale, OUTPUT: o.loss_nats} for o in fitted]), ""
-    return runs, ""
+def floors(runs: pd.DataFrame, joint: Joint | None, found: Sequence[Optimum]) -> pd.DataFrame:
+    """What loss laws are fitted to, as a table."""
+    if joint is not None:
+        return pd.DataFrame([{**cell.scale, OUTPUT: float(np.exp(cell.log_loss))} for cell in joint.cells])
+    fitted = [o for o in found if o.loss_nats is not None]
+    if fitted:
+        return pd.DataFrame([{**o.scale, OUTPUT: o.loss_nats} for o in fitted])
+    return runs
 
 
 def carried(
@@ -85,14 +95,3 @@ def carried(
         except Refused as refusal:
             refused[law.name] = str(refusal)
     return seen, refused
-
-
-def ranked(seen: dict[str, Observations]) -> list[str]:
-    """Names of the laws by AICc under one threshold for all, the best first."""
-    points = {name: point(LAWS[name], rows) for name, rows in seen.items()}
-    delta = min(at.problem.objective.delta for at in points.values())
-    common = Objective(delta=delta)
-    scored = {
-        name: aicc(point(LAWS[name], seen[name], common, near=at.found.theta_P)) for name, at in points.items()
-    }
-    return sorted(scored, key=lambda name: scored[name])

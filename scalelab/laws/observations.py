@@ -83,7 +83,10 @@ def _column(runs: pd.DataFrame, name: str, law: Law, columns: dict[str, str]) ->
 
 
 def derived(runs: pd.DataFrame, name: str, columns: dict[str, str]) -> Array | None:
-    """A column by its name, the count of parameters that the table states, or what follows from other columns."""
+    """A column by its name, the count of parameters that the table states, or what follows from other columns.
+
+    FLOPs that are not stated are 6ND (arXiv:2001.08361 eq. 2.2).
+    """
     if name == "params":
         stated = [column for column in PARAMS if column in runs]
         if not stated:
@@ -96,6 +99,7 @@ def derived(runs: pd.DataFrame, name: str, columns: dict[str, str]) -> Array | N
     parts = {
         "steps": ("tokens", "batch_tokens"),
         "tokens_per_param": ("tokens", "params"),
+        "cost_flops": ("params", "tokens"),
         "lr_decay": ("lr", "weight_decay"),
         "tau": ("batch_tokens", "lr", "weight_decay", "tokens"),
     }.get(name)
@@ -108,6 +112,8 @@ def derived(runs: pd.DataFrame, name: str, columns: dict[str, str]) -> Array | N
     with np.errstate(divide="ignore"):
         if name in ("steps", "tokens_per_param"):
             return np.asarray(numbers[0] / numbers[1])
+        if name == "cost_flops":
+            return np.asarray(6 * numbers[0] * numbers[1])
         if name == "lr_decay":
             return np.asarray(numbers[0] * numbers[1])
         return np.asarray(numbers[0] / (numbers[1] * numbers[2] * numbers[3]))

@@ -22,6 +22,10 @@ from scalelab.laws.optima.noise import Noise
 from scalelab.laws.optima.optimum import Optimum
 from scalelab.laws.optima.regression import TWO_STAGE
 from scalelab.laws.study import GroupLaws, Laws
+from scalelab.laws.validate.forms import FormScore
+from scalelab.laws.validate.published import Compared
+from scalelab.laws.validate.sensitivity import Card, Variation
+from scalelab.laws.validate.settings import Score, Validation
 
 FORMAT = "scalelab laws"
 VERSION = 2
@@ -89,8 +93,22 @@ def _group(data: Mapping[str, Any]) -> GroupLaws:
         "lr_fits": {name: _fit(fitted) for name, fitted in data["lr_fits"].items()},
         "joint": None if data["joint"] is None else _joint(data["joint"]),
         "loss_fits": {name: _fit(fitted) for name, fitted in data["loss_fits"].items()},
+        "loss_scores": tuple(FormScore(**score) for score in data["loss_scores"]),
+        "validation": None if data["validation"] is None else _validation(data["validation"]),
+        "compared": tuple(Compared(**found) for found in data["compared"]),
+        "cards": tuple(
+            Card(**{**card, "variations": tuple(Variation(**way) for way in card["variations"])})
+            for card in data["cards"]
+        ),
     }
     return GroupLaws(**{**data, **parsed})
+
+
+def _validation(data: Mapping[str, Any]) -> Validation:
+    scores = tuple(Score(**{**score, "chosen": tuple(score["chosen"])}) for score in data["scores"])
+    return Validation(
+        held_out=tuple(data["held_out"]), best=tuple(data["best"]), scores=scores, note=str(data["note"])
+    )
 
 
 def _joint(data: Mapping[str, Any]) -> Joint:

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,11 +14,16 @@ from scalelab.laws.columns import NAMES, SCALES
 from scalelab.laws.fitted import Fit
 from scalelab.laws.joint.fit import fit_joint
 from scalelab.laws.joint.result import Joint
+from scalelab.laws.losses import loss_fits
 from scalelab.laws.optima.cells import COVARIATES, Group, groups, swept_scales
 from scalelab.laws.optima.evidence import Evidence
 from scalelab.laws.optima.noise import Noise
 from scalelab.laws.optima.optimum import Optimum, optima
 from scalelab.laws.optima.regression import TWO_STAGE
+from scalelab.laws.validate.forms import FormScore
+from scalelab.laws.validate.published import USUAL, Compared, compare_losses, compare_settings, keys_of, params_column
+from scalelab.laws.validate.sensitivity import Card, farther, joint_card, loss_card
+from scalelab.laws.validate.settings import Validation, leave_out_largest
 
 MIN_DRAWS = 100  # fewer leave a 95 % interval to two draws
 
@@ -39,6 +44,10 @@ class GroupLaws:
     lr_fits: dict[str, Fit]
     joint: Joint | None
     loss_fits: dict[str, Fit]
+    loss_scores: tuple[FormScore, ...]
+    validation: Validation | None
+    compared: tuple[Compared, ...]
+    cards: tuple[Card, ...]
     not_fitted: dict[str, str]
     n_runs: int
     n_diverged: int
@@ -71,6 +80,8 @@ def study(
     theory: Mapping[str, float] | None = None,
     scales: Sequence[str] | None = None,
     laws: Sequence[str] | None = None,
+    compare: Sequence[str] | None = None,
+    target: Mapping[str, float] | None = None,
     template: Mapping[str, Any] | None = None,
     sources: Sequence[str] = (),
     conventions: Mapping[str, str] | None = None,
@@ -86,6 +97,9 @@ def study(
         scales: the columns that count as scale in the two-stage fit. Left out: every scale, and batch and weight decay
             where several were swept, which makes the law of the learning rate conditional on them.
         laws: names of the loss laws to fit; left out, those that the runs can carry, the best three with intervals.
+        compare: published laws to hold against the runs, by name ("step-law", "chinchilla/epoch"); left out, Step Law
+            and DeepSeek where the columns allow it.
+        target: the scale at which assumptions are varied, by column; left out, ten times the largest.
         template: the trials' common run specification, passed through; anything JSON can hold.
         sources: where the trials came from.
         conventions: what was counted, in words, by kind.
@@ -93,8 +107,6 @@ def study(
     Raises:
         Refused: on a table that `checked` refuses; where every run diverged; where no group has more than one scale.
     """
-    from scalelab.laws.losses import loss_fits
-
     if draws < MIN_DRAWS:
         raise Refused(f"draws={draws}: accepted are {MIN_DRAWS} or more; 1000 take well under a second")
     for name in scales or ():
@@ -108,17 +120,14 @@ def study(
         if name not in chosen:
             raise unknown("theory exponent", name, chosen)
     found = _lr_groups(runs, table, chosen) if "lr" in runs else []
+    keys = keys_of(compare if compare is not None else USUAL)
     results = [_group(group, theory or {}, chosen, draws, [seed, place]) for place, group in enumerate(found)]
     if not results:
         results = [_bare(key, rows) for key, rows in _by_names(runs)]
-    done = []
-    for place, group in enumerate(results):
-        own = _rows_of(runs, group.key)
-        fits, refused = loss_fits(
-            own, group, names=laws, draws=draws, rng=np.random.default_rng([seed, place, 7])
-        )
-        merged = {**group.__dict__, "loss_fits": fits, "not_fitted": {**group.not_fitted, **refused}}
-        done.append(GroupLaws(**merged))
+    done = [
+        _judged(group, _rows_of(runs, group.key), laws, keys, target, draws, [seed, place])
+        for place, group in enumerate(results)
+    ]
     if not any(group.lr_fits or group.joint or group.loss_fits or group.optima for group in done):
         reasons = "; ".join(dict.fromkeys(reason for group in done for reason in group.not_fitted.values()))
         raise Refused(f"no law could be fitted: {reasons}")
@@ -174,12 +183,50 @@ def _group(
         lr_fits=fits,
         joint=joint,
         loss_fits={},
+        loss_scores=(),
+        validation=None,
+        compared=(),
+        cards=(),
         not_fitted=not_fitted,
         n_runs=sum(cell.n_runs for cell in group.cells),
         n_diverged=sum(cell.n_diverged for cell in group.cells),
         n_failed=group.n_failed,
         n_repeated=group.n_repeated,
     )
+
+
+def _judged(
+    group: GroupLaws, rows: pd.DataFrame, names: Sequence[str] | None, keys: Sequence[str],
+    target: Mapping[str, float] | None, draws: int, entropy: list[int],
+) -> GroupLaws:  # fmt: skip
+    """The group with its loss laws, and with how far all of it is to be trusted."""
+    rng = np.random.default_rng([*entropy, *b"judged"])
+    not_fitted = dict(group.not_fitted)
+    ok = rows[rows["outcome"] == "OK"]
+    losses = loss_fits(ok, group.joint, group.optima, names=names, draws=draws, rng=rng)
+    compared: list[Compared] = []
+    cards: list[Card] = []
+    validation = None
+    if group.joint is not None:
+        compared += compare_settings(group.joint, keys, params_column(group.joint))
+        cards.append(joint_card(rows, group.joint, target or farther(group.joint.domain), rng=rng))
+        try:
+            validation = leave_out_largest(rows, group.joint, published=keys, rng=rng)
+        except Refused as refusal:
+            not_fitted["hold-out"] = str(refusal)
+    for name, fit in losses.fits.items():
+        try:
+            cards.append(loss_card(fit, losses.seen[name], target or farther(fit.domain)))
+        except Refused as refusal:
+            not_fitted[f"sensitivity of {name}"] = str(refusal)
+        break  # the best form's; the others' spread is that between forms
+    if losses.seen:
+        widest = max(losses.seen.values(), key=lambda seen: len(seen.inputs))
+        compared += compare_losses(widest, keys, widest.columns)
+    return replace(
+        group, loss_fits=losses.fits, loss_scores=losses.scores, validation=validation, compared=tuple(compared),
+        cards=tuple(cards), not_fitted=not_fitted | losses.refused,
+    )  # fmt: skip
 
 
 def _by_names(runs: pd.DataFrame) -> list[tuple[dict[str, str | float], pd.DataFrame]]:
@@ -192,7 +239,8 @@ def _bare(key: dict[str, str | float], rows: pd.DataFrame) -> GroupLaws:
     tried = rows[rows["outcome"] != "FAILED"]
     kept = tried.drop_duplicates([name for name in tried if name != "run"])
     return GroupLaws(
-        key=key, noise=None, optima=[], lr_fits={}, joint=None, loss_fits={}, not_fitted={}, n_runs=len(kept),
+        key=key, noise=None, optima=[], lr_fits={}, joint=None, loss_fits={}, loss_scores=(), validation=None,
+        compared=(), cards=(), not_fitted={}, n_runs=len(kept),
         n_diverged=int((kept["outcome"] == "DIVERGED").sum()), n_failed=len(rows) - len(tried),
         n_repeated=len(tried) - len(kept),
     )  # fmt: skip
@@ -200,7 +248,7 @@ def _bare(key: dict[str, str | float], rows: pd.DataFrame) -> GroupLaws:
 
 def _rows_of(runs: pd.DataFrame, key: Mapping[str, str | float]) -> pd.DataFrame:
     kept = np.logical_and.reduce([runs[name] == value for name, value in key.items()])
-    return runs[kept & (runs["outcome"] == "OK")]
+    return runs[kept & (runs["outcome"] != "FAILED")]
 
 
 def _json(template: Mapping[str, Any] | None) -> dict[str, Any] | None:

@@ -1,4 +1,4 @@
-"""The figures: valleys, optima against scale, isoFLOPs, loss laws, coordinate checks. Each takes data, returns a Figure.
+"""The figures: valleys, optima against scale, isoFLOPs, loss laws, checks. Each takes data and returns a Figure.
 
 Conventions of the field: log axes for learning rate and scale, one sequentially coloured line a scale, a star at the
 fitted optimum, diverged runs drawn as crosses at the top and not dropped, seeds as thin points.

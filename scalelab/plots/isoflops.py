@@ -34,9 +34,7 @@ def isoflops(table: pd.DataFrame) -> Figure:
 
 def _valleys(axis: Axes, found: IsoFlop, valleys: list[Valley]) -> None:
     named = spread(range(len(valleys)), MOST_NAMED)
-    for place, (colour, valley, budget) in enumerate(
-        zip(colours(len(valleys)), valleys, found.budgets, strict=True)
-    ):
+    for place, (colour, valley, budget) in enumerate(zip(colours(len(valleys)), valleys, found.budgets, strict=True)):
         size_N = np.exp(valley.log_N)
         axis.plot(size_N, valley.loss, "o", ms=3.5, color=colour, mew=0,
                   label=f"C = {short(budget.cost_flops)}" if place in named else None)  # fmt: skip
@@ -71,7 +69,7 @@ def _best_size(axis: Axes, budget: Budget, colour: object) -> None:
         axis.errorbar(budget.cost_flops, at.value, yerr=error, fmt="o", ms=4, capsize=2.5, **style)  # type: ignore[arg-type]
     elif budget.status == "ABOVE":
         edge = budget.sizes[1]
-        axis.errorbar(budget.cost_flops, edge, yerr=[[0], [0.6 * edge]], lolims=True, fmt="_", ms=8, **style)  # type: ignore[arg-type]
+        axis.errorbar(budget.cost_flops, edge, yerr=[[0.0], [0.6 * edge]], lolims=True, fmt="_", ms=8, **style)  # type: ignore[arg-type]
     elif budget.status == "BELOW":
         edge = budget.sizes[0]
-        axis.errorbar(budget.cost_flops, edge, yerr=[[0.4 * edge], [0]], uplims=True, fmt="_", ms=8, **style)  # type: ignore[arg-type]
+        axis.errorbar(budget.cost_flops, edge, yerr=[[0.4 * edge], [0.0]], uplims=True, fmt="_", ms=8, **style)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""Loss laws against what they were fitted to, coefficients that cannot be told apart, and what was left out and came."""
+"""Loss laws against what they were fitted to, coefficients that cannot be told apart, and what was held out."""
 
 import numpy as np
 import pandas as pd
@@ -9,7 +9,7 @@ from scalelab.errors import Refused
 from scalelab.laws import GroupLaws, Laws
 from scalelab.laws.draw import curve_on, pairs, pairs_of
 from scalelab.laws.draw.rows import in_unit, seen
-from scalelab.laws.draw.style import GROUP_COLOURS, figure, label, log_axis, plain
+from scalelab.laws.draw.style import GROUP_COLOURS, SYMBOLS, figure, label, log_axis, plain
 from scalelab.laws.losses import floors
 from scalelab.plots.named import rows_of, titles
 
@@ -49,7 +49,8 @@ def _left_over(axis: Axes, group: GroupLaws, rows: pd.DataFrame) -> None:
         these = seen(fit, rows)
         values, unit = in_unit(fit, these.residual_N)
         rms = float(np.sqrt((values**2).mean()))
-        axis.plot(these.fitted_N, values, "o", ms=4, alpha=0.7, mew=0, color=f"C{place}", label=f"{name}: rms {rms:.2g} %")
+        said = f"{name}: rms {rms:.2g} %"
+        axis.plot(these.fitted_N, values, "o", ms=4, alpha=0.7, mew=0, color=f"C{place}", label=said)
         axis.set_ylabel(f"residual ({unit})")
     axis.axhline(0.0, color="black", lw=0.8)
     log_axis(axis, "x", "loss_nats")
@@ -76,8 +77,13 @@ def optimum_pairs(group: GroupLaws) -> Figure:
     """
     if group.joint is None:
         raise Refused(f"no joint law of this group: {group.not_fitted.get('joint', 'it has no learning rates')}")
-    points = {name: e.value for name, e in group.joint.estimates.items() if " ~ " in name and "curvature" not in name}
-    return pairs_of(points, group.joint.draws, title=f"joint law: {len(group.joint.draws[next(iter(points))])} draws")
+    exponents = [name for name in group.joint.estimates if " ~ " in name and "curvature" not in name]
+    named = {name: " ~ ".join(SYMBOLS.get(part, part) for part in name.split(" ~ ")) for name in exponents}
+    return pairs_of(
+        {said: group.joint.estimates[name].value for name, said in named.items()},
+        {said: group.joint.draws[name] for name, said in named.items()},
+        title=f"joint law: {len(group.joint.draws[exponents[0]])} draws of the exponents, optimum ~ scale",
+    )
 
 
 def hold_outs(laws: Laws) -> Figure:

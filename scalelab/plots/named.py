@@ -48,7 +48,7 @@ def cells_of(group: GroupLaws) -> list[dict[str, float]]:
     """The scales of a group, batches and weight decays told apart where they were swept."""
     if group.optima:
         return [optimum.scale for optimum in group.optima]
-    return [] if group.joint is None else [scale for scale, _, _ in group.joint.floors]
+    return [] if group.joint is None else [cell.scale for cell in group.joint.cells]
 
 
 def independent(cells: Sequence[Mapping[str, float]]) -> list[str]:
@@ -63,7 +63,7 @@ def independent(cells: Sequence[Mapping[str, float]]) -> list[str]:
     for name in order:
         column = np.log([max(cell[name], 1e-30) for cell in cells])
         left = column - basis @ np.linalg.lstsq(basis, column, rcond=None)[0]
-        if np.linalg.norm(left) > max(INDEPENDENT * np.linalg.norm(column - column.mean()), 1e-9):
+        if float(np.linalg.norm(left)) > max(INDEPENDENT * float(np.linalg.norm(column - column.mean())), 1e-9):
             chosen.append(name)
             basis = np.column_stack([basis, column])
     return chosen

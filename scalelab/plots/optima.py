@@ -13,12 +13,13 @@ from matplotlib.figure import Figure
 from scalelab.errors import Refused
 from scalelab.laws import GroupLaws, Laws, Optimum
 from scalelab.laws.draw.style import GROUP_COLOURS, at, colours, label, log_axis, panels, plain, spread
+from scalelab.laws.joint.result import CellBest
 from scalelab.plots.curves import Band, Path, joint_band, path_of, two_stage_band
 from scalelab.plots.named import cells_of, independent, titles
 
 MOST_GROUPS = 4  # rows; the others say so
 MOST_LINES = 5
-TEXT = {"lr": "optimal peak learning rate", "batch_tokens": "optimal batch (tokens)", "tau": "optimal AdamW time scale τ"}
+TEXT = {"lr": "optimal peak learning rate", "batch_tokens": "optimal batch (tokens)", "tau": "optimal time scale τ"}
 
 
 def optimum_against_scale(laws: Laws) -> Figure:
@@ -79,18 +80,16 @@ def _together(named: Sequence[tuple[GroupLaws, str]], scales: Mapping[str, list[
 
 def _spread_over(axis: Axes, group: GroupLaws, coordinate: str, scale: str, others: Sequence[str]) -> str:
     """One group and one scale; a colour a value of the next other scale, a line for some of them. The law in words."""
-    best = _best_batches(group.optima)
     cells = cells_of(group)
     other = others[0] if others else None
     values = sorted({cell[other] for cell in cells}) if other else [0.0]
     shades = dict(zip(values, colours(len(values)), strict=True))
-    for value in values:
-        own = [o for o in best if other is None or o.scale[other] == value]
-        if coordinate == "lr":
-            _points(axis, own, scale, shades[value])
-        elif coordinate == "batch_tokens" and any("batch_tokens" in o.scale for o in own):
-            x, y = zip(*[(o.scale[scale], o.scale["batch_tokens"]) for o in own], strict=True)
-            axis.plot(x, y, "o", ms=4, mfc="none", color=shades[value])
+    if group.joint is None or (len({o.scale.get("batch_tokens") for o in group.optima}) <= 1 and coordinate == "lr"):
+        for value in values:
+            _points(axis, [o for o in group.optima if other is None or o.scale[other] == value], scale, shades[value])
+    else:  # the optimum beside the best batch, which no single batch's valley shows
+        for cell in group.joint.cells:
+            _own_best(axis, cell, coordinate, scale, shades[cell.scale[other] if other else 0.0])
     shown = spread(values, MOST_LINES)
     for value in shown:
         path = path_of(cells, scale, {} if other is None else {other: value})
@@ -103,12 +102,13 @@ def _spread_over(axis: Axes, group: GroupLaws, coordinate: str, scale: str, othe
     return "" if law is None else law.words
 
 
-def _best_batches(optima: Sequence[Optimum]) -> list[Optimum]:
-    """Of optima that differ in batch alone, the one with the lowest valley; a fitted one before a bounded one."""
-    found: dict[tuple[tuple[str, float], ...], Optimum] = {}
-    for optimum in sorted(optima, key=lambda o: (o.log2_lr is None, o.loss_nats is None, o.loss_nats or 0.0)):
-        found.setdefault(tuple((k, v) for k, v in optimum.scale.items() if k != "batch_tokens"), optimum)
-    return list(found.values())
+def _own_best(axis: Axes, cell: CellBest, coordinate: str, scale: str, colour: Any) -> None:
+    """What a cell's own runs say of its best setting; an interval that spans a decade says nothing and is left out."""
+    log, sd = cell.settings.get(coordinate, (np.nan, np.inf))
+    if 1.96 * sd < np.log(10) / 2:
+        y, high = float(np.exp(log)), float(np.exp(log + 1.96 * sd))
+        error = [[y - y**2 / high], [high - y]]
+        axis.errorbar(cell.scale[scale], y, yerr=error, fmt="o", ms=4, color=colour, capsize=2.5, lw=1)
 
 
 def _points(axis: Axes, optima: Sequence[Optimum], scale: str, colour: Any) -> None:
@@ -121,9 +121,9 @@ def _points(axis: Axes, optima: Sequence[Optimum], scale: str, colour: Any) -> N
         elif low is not None and high is not None:
             axis.vlines(x, low, high, color=colour, lw=2.5, alpha=0.5)
         elif low is not None:
-            axis.errorbar(x, low, yerr=[[0], [0.6 * low]], lolims=True, fmt="_", ms=8, color=colour, lw=1)
+            axis.errorbar(x, low, yerr=[[0.0], [0.6 * low]], lolims=True, fmt="_", ms=8, color=colour, lw=1)
         elif high is not None:
-            axis.errorbar(x, high, yerr=[[0.4 * high], [0]], uplims=True, fmt="_", ms=8, color=colour, lw=1)
+            axis.errorbar(x, high, yerr=[[0.4 * high], [0.0]], uplims=True, fmt="_", ms=8, color=colour, lw=1)
 
 
 def _band(axis: Axes, band: Band, path: Path, colour: Any, *, banded: bool = True) -> None:
@@ -142,4 +142,4 @@ def _finish(axis: Axes, coordinate: str, scale: str) -> None:
     axis.set_ylabel(TEXT[coordinate])
     axis.set_xlabel(f"{label(scale)} (dotted: the largest swept)")
     if axis.get_legend_handles_labels()[1]:
-        axis.legend(fontsize=7, frameon=False, labelspacing=0.3)
+        axis.legend(fontsize=7, framealpha=0.7, edgecolor="none", labelspacing=0.3)

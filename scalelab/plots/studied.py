@@ -41,7 +41,8 @@ def drawings(laws: Laws, table: pd.DataFrame) -> list[Drawing]:
         ("optimum", "Optimum against scale", "Points are optima of single scales with 95 % intervals (two stages),"
          " arrows those of which only a bound is known; lines are the joint law, their band 95 % for a new scale's own"
          " optimum, dashed beyond what was swept.", lambda: optimum_against_scale(laws)),
-        ("hold_out", "Held out", "Each law fitted without the largest scale and asked for it.", lambda: hold_outs(laws)),
+        ("hold_out", "Held out", "Each law fitted without the largest scale, then asked for it.",
+         lambda: hold_outs(laws)),
     ]  # fmt: skip
     for place, (group, name) in enumerate(zip(laws.groups[:MOST_GROUPS], titles(laws), strict=False)):
         of, suffix = (f" of {name}", f"_{place + 1}") if len(laws.groups) > 1 else ("", "")

@@ -1,6 +1,6 @@
 """What to run next: the runs that say most for their FLOPs about a target that is not yet trained.
 
-    fit, target → space (scales, cost), settings (grids) → of_joint, of_loss (information) → search → next_runs → written
+fits, target → space (scales, cost) → ways, settings (grids) → of_joint, of_loss (information) → search → written
 """
 
 from scalelab.laws.design.next_runs import next_runs

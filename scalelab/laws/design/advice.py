@@ -40,10 +40,10 @@ def further_lrs(optimum: Optimum) -> tuple[float, ...]:
 def _extended(optimum: Optimum, sd: float) -> Proposed:
     lrs = further_lrs(optimum)
     scale = {name: value for name, value in optimum.scale.items() if name not in SETTINGS}
-    batch, decay = (tuple(v for n, v in optimum.scale.items() if n == name) for name in ("batch_tokens", "weight_decay"))
+    held = {name: (optimum.scale[name],) if name in optimum.scale else () for name in ("batch_tokens", "weight_decay")}
     return Proposed(
-        scale=scale, lrs=lrs, batch_tokens=batch, weight_decays=decay, seeds=(0,), cost_flops=len(lrs) * run_flops(scale),
-        sd_after=sd, why=f"extend the grid: {optimum.advice}",
+        scale=scale, lrs=lrs, batch_tokens=held["batch_tokens"], weight_decays=held["weight_decay"], seeds=(0,),
+        cost_flops=len(lrs) * run_flops(scale), sd_after=sd, why=f"extend the grid: {optimum.advice}",
     )  # fmt: skip
 
 
@@ -51,12 +51,13 @@ def _replicated(joint: Joint, sd: float) -> Proposed:
     scale = min((cell.scale for cell in joint.cells), key=run_flops)
     own = {name: value for name, value in scale.items() if name in joint.reference and name != "batch_tokens"}
     setting = joint.predict(**own)
-    lrs = ladder(setting.values["lr"].value, 0.0)[1:2]
-    batch = (float(f"{setting.values['batch_tokens'].value:.3g}"),) if "batch_tokens" in setting.values else ()
-    decay = (float(f"{setting.values['weight_decay'].value:.3g}"),) if "weight_decay" in setting.values else ()
+    values = {name: found.value for name, found in setting.values.items()}
+    lowest, _ = joint.domain.get("batch_tokens", (None, None))
+    batch = () if lowest is None else ladder(values.get("batch_tokens", lowest), 0.0, unit=lowest, whole=True)[1:2]
+    decay = (float(f"{values['weight_decay']:.2g}"),) if "weight_decay" in values else ()
     share = 100 / math.sqrt(2 * (len(REPLICATES) - 1))
     return Proposed(
-        scale=scale, lrs=lrs, batch_tokens=batch, weight_decays=decay, seeds=REPLICATES,
+        scale=scale, lrs=ladder(values["lr"], 0.0)[1:2], batch_tokens=batch, weight_decays=decay, seeds=REPLICATES,
         cost_flops=len(REPLICATES) * run_flops(scale), sd_after=sd,
         why=f"no seed was replicated: {len(REPLICATES)} at the cheapest scale measure the noise to ±{share:.0f} %",
     )  # fmt: skip

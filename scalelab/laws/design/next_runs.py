@@ -11,7 +11,7 @@ from scalelab.laws.design.advice import repairs
 from scalelab.laws.design.of_joint import linear
 from scalelab.laws.design.proposed import NextRuns, Proposed, worded
 from scalelab.laws.design.search import LEAST_GAIN, Design, Option, Question, best, designs
-from scalelab.laws.design.space import Space, run_flops
+from scalelab.laws.design.space import SAME, Space, run_flops
 from scalelab.laws.design.ways import Way, tuned, ways
 from scalelab.laws.fitted import Fit
 from scalelab.laws.joint.result import Joint
@@ -52,53 +52,63 @@ def next_runs(
     of = of or (next(iter(joint.coordinates)) if joint else LOSS)
     _accept(of, joint, loss)
     space = _space(joint, loss, target)
-    batch = batch_tokens if batch_tokens is not None else _only_batch(joint)
-    candidates = space.candidates(target, batch_tokens=batch)
-    whole = space.full(target)
+    candidates = space.candidates(target, batch_tokens=_only_batch(joint))
     if of == LOSS:
-        assert loss is not None
-        found = [tuned(joint, scale) for scale in candidates]
-        question, information_CZZ = of_loss.question(loss, whole, candidates)
-        options = [
-            Option(site=c, richness=(0,), cost_flops=way.n_runs * run_flops(candidates[c]), information_PP=said_ZZ)
-            for c, (way, said_ZZ) in enumerate(zip(found, information_CZZ, strict=True))
-        ]
+        question, options = _of_loss(joint, loss, space.full(target), candidates)
     else:
-        assert joint is not None
-        joint.predict(**target)  # refuses a scale that is missing or unknown
-        model = linear(joint)
-        asked = model.optimum(of, whole, batch_tokens=batch_tokens)
-        question = Question(
-            precision_PP=model.precision_PP, contrast_P=asked.gradient_P, irreducible=asked.scatter
-        )
-        every = [(site, way) for site, scale in enumerate(candidates) for way in ways(model, scale, of=of)]
-        found = [way for _, way in every]
-        options = [
-            Option(
-                site=site, richness=way.richness, cost_flops=way.n_runs * run_flops(candidates[site]),
-                information_PP=model.information(candidates[site], way.rows, seeds=way.seeds),
-            )
-            for site, way in every
-        ]  # fmt: skip
-    now = question.sd([])
+        question, options = _of_joint(joint, of, target, space.full(target), candidates, batch_tokens)
+    now = sd = question.sd([])
     first = repairs(joint, optima, now)
-    chosen, mended = _within(designs(question, options) if options else [], first, budget_flops, _spent(joint))
-    proposed, sd = list(mended), now
-    for place, option in enumerate(chosen.options if chosen else ()):
-        before, sd = sd, question.sd(chosen.options[: place + 1] if chosen else ())
-        way, scale = found[options.index(option)], candidates[option.site]
-        proposed.append(_proposed(way, scale, option.cost_flops, _why(space, scale, of, before, sd), sd))
+    chosen, proposed = _within(designs(question, list(options)) if options else [], first, budget_flops, _spent(joint))
+    for place, option in enumerate(chosen):
+        before, sd = sd, question.sd(chosen[: place + 1])
+        why = _why(space, candidates[option.site], of, before, sd)
+        proposed.append(_proposed(options[option], candidates[option.site], option.cost_flops, why, sd))
     made = NextRuns(
         target=dict(target), of=of, now_sd=now, then_sd=sd, irreducible_sd=question.irreducible,
         batches=tuple(proposed), cost_flops=sum(batch.cost_flops for batch in proposed), status="",
     )  # fmt: skip
-    return replace(made, status=_status(made, chosen))
+    return replace(made, status=_status(made, searched=bool(chosen)))
+
+
+Scale = Mapping[str, float]
+Options = dict[Option, Way]
+
+
+def _of_loss(
+    joint: Joint | None, loss: Fit | None, target: Scale, candidates: Sequence[Scale]
+) -> tuple[Question, Options]:
+    assert loss is not None
+    question, information_CZZ = of_loss.question(loss, target, candidates)
+    found = {}
+    for site, scale in enumerate(candidates):
+        way = tuned(joint, scale)
+        cost = way.n_runs * run_flops(scale)
+        found[Option(site=site, richness=way.richness, cost_flops=cost, information_PP=information_CZZ[site])] = way
+    return question, found
+
+
+def _of_joint(
+    joint: Joint | None, of: str, stated: Scale, target: Scale, candidates: Sequence[Scale], batch_tokens: float | None
+) -> tuple[Question, Options]:
+    assert joint is not None
+    joint.predict(**stated)  # refuses a scale that the fit does not know
+    model = linear(joint)
+    asked = model.optimum(of, target, batch_tokens=batch_tokens)
+    question = Question(precision_PP=model.precision_PP, contrast_P=asked.gradient_P, irreducible=asked.scatter)
+    found = {}
+    for site, scale in enumerate(candidates):
+        for way in ways(model, scale, of=of):
+            said_PP = model.information(scale, way.rows, seeds=way.seeds)
+            cost = way.n_runs * run_flops(scale)
+            found[Option(site=site, richness=way.richness, cost_flops=cost, information_PP=said_PP)] = way
+    return question, found
 
 
 def _accept(of: str, joint: Joint | None, loss: Fit | None) -> None:
     accepted = [*(joint.coordinates if joint else ()), *([LOSS] if loss else [])]
     if not accepted:
-        raise Refused("nothing to design for: neither hyperparameters nor a law of the loss could be fitted to these runs")
+        raise Refused("nothing to design for: these runs gave neither a joint fit nor a law of the loss")
     if of not in accepted:
         raise unknown("quantity to pin down", of, accepted)
 
@@ -139,10 +149,10 @@ def _spent(joint: Joint | None) -> float:
 
 def _within(
     found: Sequence[Design], first: Sequence[Proposed], budget_flops: float | None, spent: float
-) -> tuple[Design | None, list[Proposed]]:
+) -> tuple[tuple[Option, ...], list[Proposed]]:
     """The best design in what the repairs leave of the budget, and the repairs that it pays for."""
-    repairing = sum(repair.cost_flops for repair in first)
     cheapest = min((design.cost_flops for design in found), default=0.0)
+    repairing = sum(repair.cost_flops for repair in first)
     budget = budget_flops if budget_flops is not None else max(SHARE * spent, cheapest) + repairing
     paid, left = [], budget
     for repair in first:
@@ -151,31 +161,34 @@ def _within(
             left -= repair.cost_flops
     chosen = best(found, left) if len(paid) == len(first) else None
     if chosen is None and not paid and (found or first):
-        least = min([design.cost_flops for design in found] + [repair.cost_flops for repair in first])
-        raise Refused(f"a budget of {budget:.3g} FLOPs: the cheapest useful runs cost {least:.3g}; give --budget {least:.2g}")
-    return chosen, paid
+        least = first[0].cost_flops if first else cheapest
+        raise Refused(f"a budget of {budget:.3g} FLOPs: the cheapest useful runs cost {least:.3g}; give that or more")
+    return (chosen.options if chosen else ()), paid
 
 
-def _proposed(way: Way, scale: dict[str, float], cost_flops: float, why: str, sd: float) -> Proposed:
+def _proposed(way: Way, scale: Scale, cost_flops: float, why: str, sd: float) -> Proposed:
     return Proposed(
-        scale=scale, lrs=way.lrs, batch_tokens=way.batch_tokens, weight_decays=way.weight_decays,
+        scale=dict(scale), lrs=way.lrs, batch_tokens=way.batch_tokens, weight_decays=way.weight_decays,
         seeds=tuple(range(way.seeds)), cost_flops=cost_flops, sd_after=sd, why=why,
     )  # fmt: skip
 
 
 def _why(space: Space, scale: Mapping[str, float], of: str, before: float, after: float) -> str:
     swept = {name: [cell[name] for cell in space.cells] for name in space.names}
-    beyond = [name for name, values in swept.items() if not min(values) <= scale[name] <= max(values)]
+    inside = {name: min(v) * (1 - SAME) < scale[name] < max(v) * (1 + SAME) for name, v in swept.items()}
+    beyond = [name for name in space.names if not inside[name]]
     where = f"beyond the swept {' and '.join(beyond)}" if beyond else "between the swept scales"
     return f"{where}: the sd of ln {of} goes from {before:.3g} to {after:.3g}"
 
 
-def _status(made: NextRuns, chosen: Design | None) -> str:
+def _status(made: NextRuns, *, searched: bool) -> str:
     asked = f"ln {made.of} at {worded(made.target)}"
-    if not made.batches or chosen is None:
-        rest = "repairs of the sweep come first" if made.batches else f"no run takes away {100 * LEAST_GAIN:g} % of it"
-        return f"{asked} is known to ±{made.now_sd:.3g} (±{made.irreducible_sd:.3g} is a scale's own): {rest}"
-    return (
-        f"{asked}: sd {made.now_sd:.3g} → {made.then_sd:.3g} (no run elsewhere takes away {made.irreducible_sd:.3g})"
-        f" by {made.n_runs} runs of {len(made.batches)} scales, {made.cost_flops:.3g} FLOPs"
-    )
+    if searched:
+        return (
+            f"{asked}: sd {made.now_sd:.3g} → {made.then_sd:.3g} ({made.irreducible_sd:.3g} is a new scale's own)"
+            f" by {made.n_runs} runs in {len(made.batches)} batches, {made.cost_flops:.3g} FLOPs"
+        )
+    known = f"{asked} is known to ±{made.now_sd:.3g}, of which ±{made.irreducible_sd:.3g} is a new scale's own"
+    if made.batches:
+        return f"{known}: mend the sweep first, {made.n_runs} runs, {made.cost_flops:.3g} FLOPs"
+    return f"{known}: no run that was considered takes away {100 * LEAST_GAIN:g} %"

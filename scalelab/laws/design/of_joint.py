@@ -1,13 +1,13 @@
 """The joint fit as a linear model about its maximum: what runs at a new scale would say about its parameters.
 
-A new cell brings runs with slopes S (by the parameters) and E (by the cell's own effects: its level, and how far each of
-its optima lies from the law). The effects have precision Λ, that of the scatter between cells, and are eliminated as in
-the fit:
+A new cell brings runs with slopes S (by the parameters) and E (by the cell's own effects: its level, and how far each
+of its optima lies from the law). The effects have precision Λ, that of the scatter between cells, and are eliminated as
+in the fit:
 
     J = SᵀWS − SᵀWE (EᵀWE + Λ)⁻¹ EᵀWS
 
-so that repeating one cell for ever says no more than where that one cell's optimum is. Errors are those of the fit: seeds
-average a run's noise, and not the misfit of the valley's formula, which all seeds share.
+so that repeating one cell for ever says no more than where that one cell's optimum is. Errors are those of the fit:
+seeds average a run's noise, and not the misfit of the valley's formula, which all seeds share.
 """
 
 import math
@@ -18,6 +18,7 @@ import numpy as np
 
 from scalelab.errors import unknown
 from scalelab.laws.joint.model import Coordinate, Model, layout
+from scalelab.laws.joint.priors import USUAL
 from scalelab.laws.joint.result import Joint
 from scalelab.laws.joint.solve import variance
 from scalelab.laws.law import Array
@@ -45,7 +46,7 @@ class Linear:
 
     @property
     def precision_PP(self) -> Array:
-        return np.linalg.inv(self.covariance_PP)
+        return np.asarray(np.linalg.inv(self.covariance_PP))
 
     def optimum(self, of: str, scale: Mapping[str, float], *, batch_tokens: float | None) -> Optimum:
         """The best `of` at a scale, with the batch given or, where it has a valley, its best."""
@@ -74,7 +75,7 @@ class Linear:
         model = self._model([{**scale, **row} for row in rows])
         effect_CE = np.zeros((1, 1 + len(model.coordinates)))
         height_N, slope_NP, own_NE = model.slopes(self.theta_P, effect_CE)
-        weight_N = 1 / variance(self.joint.noise / math.sqrt(seeds), self.joint.misfit, height_N)
+        weight_N = 1 / variance(self.joint.noise / math.sqrt(seeds), self.joint.misfit, height_N, USUAL.trusted)
         scatter = [self.joint.scatter[q.name] * math.log(2) for q in model.coordinates]
         precision_E = np.array([FREE_LEVEL, *(sd**-2.0 for sd in scatter)])
         weighted_NE = own_NE * weight_N[:, None]
@@ -107,8 +108,7 @@ def linear(joint: Joint) -> Linear:
 
 
 def student_covariance(deviation_DP: Array, dof: float) -> Array:
-    """The covariance behind Student-t draws: maximum likelihood by reweighting, for tails that would swamp a sample's own.
-
+    """The covariance behind Student-t draws, whose tails would swamp a sample's own: maximum likelihood by reweighting
     (Lange, Little & Taylor 1989, doi:10.1080/01621459.1989.10478852.)
     """
     d, p = deviation_DP.shape
@@ -144,10 +144,6 @@ def _log_optimum(
 
 def _log_setting(rows: Sequence[Mapping[str, float]], name: str) -> Array:
     if name == "tau":
-        found = [r["batch_tokens"] / (r["lr"] * r["weight_decay"] * r["tokens"]) if _decays(r) else math.nan for r in rows]
-        return np.log(found)
+        parts = [_log_setting(rows, part) for part in ("batch_tokens", "lr", "weight_decay", "tokens")]
+        return np.asarray(parts[0] - parts[1] - parts[2] - parts[3])
     return np.log([row.get(name, math.nan) for row in rows])
-
-
-def _decays(row: Mapping[str, float]) -> bool:
-    return {"batch_tokens", "lr", "weight_decay", "tokens"} <= row.keys()

@@ -1,8 +1,8 @@
 """A loss law by its draws: what one more observation would say about the loss at the target.
 
-The draws of a fit are draws of the law's value at any scale, the target's and every candidate's, and their covariance is
-all that Gaussian conditioning needs: no refit. Written as K = B Bᵀ, the values are B z with z of unit precision, and an
-observation of row b with error s adds the information b bᵀ/s² about z. So a loss law and the joint fit are searched alike.
+The draws of a fit are draws of the law's value at any scale, the target's and every candidate's, and their covariance
+is all that Gaussian conditioning needs: no refit. Written as K = B Bᵀ, the values are B z with z of unit precision, and
+an observation of row b with error s adds the information b bᵀ/s² about z: a loss law is searched as the joint fit is.
 """
 
 import math
@@ -19,7 +19,9 @@ FLAT = 1e-10  # of the largest variance: directions in which draws do not differ
 FAR = 4.0  # standard deviations beyond which a draw is drawn in: resamples without an optimum of their own
 
 
-def question(fit: Fit, target: Mapping[str, float], candidates: Sequence[Mapping[str, float]]) -> tuple[Question, Array]:
+def question(
+    fit: Fit, target: Mapping[str, float], candidates: Sequence[Mapping[str, float]]
+) -> tuple[Question, Array]:
     """The variance of ln loss at the target, and the information (C, Z, Z) of one observation at each candidate."""
     values_DC = np.stack([_log_values(fit, scale) for scale in [target, *candidates]], axis=-1)
     values_DC = values_DC[np.isfinite(values_DC).all(axis=1)]

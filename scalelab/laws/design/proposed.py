@@ -64,7 +64,7 @@ class NextRuns:
     def summary(self) -> str:
         """The design in a few lines of text."""
         rows = [
-            f"  {k}. {worded(b.scale)}: {b.n_runs} runs, {b.cost_flops:.3g} FLOPs, {grids(b)}, {len(b.seeds)} seed(s); {b.why}"
+            f"  {k}. {worded(b.scale)}: {b.n_runs} runs, {b.cost_flops:.3g} FLOPs, {grids(b)}; {b.why}"
             for k, b in enumerate(self.batches, 1)
         ]
         return "\n".join([self.status, *rows])
@@ -82,4 +82,5 @@ def worded(scale: dict[str, float]) -> str:
 def grids(batch: Proposed) -> str:
     """A proposal's settings in words."""
     found = [f"{name} {', '.join(f'{v:.3g}' for v in values)}" for name, values in batch.settings.items()]
-    return "; ".join(found) or "settings as tuned"
+    seeds = f"seed{'s' if len(batch.seeds) > 1 else ''} {', '.join(map(str, batch.seeds))}"
+    return "; ".join([*(found or ["settings as tuned"]), seeds])

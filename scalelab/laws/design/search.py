@@ -4,9 +4,9 @@ A design's worth is the variance of one linear combination of parameters, the pr
 Chaloner & Verdinelli 1995, doi:10.1214/ss/1177009939; of regions of interest MacKay 1992,
 doi:10.1162/neco.1992.4.4.590). Information adds: Λ' = Λ + Σ J, and the variance is cᵀΛ'⁻¹c.
 
-Greedy per FLOP alone can spend a budget on small scales and never afford the large one that it needed. So the greedy path
-is followed within every range of scales, from a cheapest to a costliest, and the best of all paths within the budget is
-taken. The paths do not know the budget: a larger one never gives a larger variance.
+Greedy per FLOP alone can spend a budget on small scales and never afford the large one that it needed. So the greedy
+path is followed within every range of costs, and the best of all paths within the budget is taken. The paths do not
+know the budget: a larger one never gives a larger variance.
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ import numpy as np
 from scalelab.laws.law import Array
 
 LEAST_GAIN = 0.02  # of the standard deviation: less is not worth a study
-LEVELS = 8  # of cost, between which ranges are made
+LEVELS = 8  # of cost, between which ranges are taken
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -42,7 +42,7 @@ class Question:
 
     def sd(self, chosen: Sequence[Option]) -> float:
         """Standard deviation at the target once the chosen options are run."""
-        precision_PP = self.precision_PP + sum((o.information_PP for o in chosen), start=np.zeros_like(self.precision_PP))
+        precision_PP = sum((option.information_PP for option in chosen), start=self.precision_PP)
         law = float(self.contrast_P @ np.linalg.solve(precision_PP, self.contrast_P))
         return float(np.sqrt(law + self.irreducible**2))
 

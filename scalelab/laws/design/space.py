@@ -15,7 +15,8 @@ WHOLE = ("width", "depth", "experts", "streams")  # in steps of what the swept v
 GROWTH = {name: 2.0 if name in WHOLE else 4.0 for name in SCALES}  # beyond the largest that was swept
 POINTS = {1: 9, 2: 6, 3: 4}  # of the grid in each scale, by how many scales there are
 FEWEST_POINTS = 3
-SAME = 0.02  # relative: scales nearer than this are one scale
+OFF_DIAGONAL = 4.0  # factor by which tokens a parameter may leave those swept and the target's: assumed
+SAME = 0.1  # relative: at scales nearer than this optima would scatter together
 # What a step computes with comes first: 6 N D counts the parameters that a token meets (arXiv:2001.08361 §2.1).
 COMPUTES = ("params_active", "params_non_embedding", "params_total", "params")
 
@@ -33,7 +34,7 @@ def run_flops(scale: Mapping[str, float]) -> float:
     if params is None and {"width", "depth"} <= scale.keys():
         params = 12 * scale["depth"] * scale["width"] ** 2
     if params is None or "tokens" not in scale:
-        raise Refused(f"the cost of a run is 6·params·tokens: known are {', '.join(scale)} only; add the missing column")
+        raise Refused(f"a run costs 6·params·tokens, and known are {', '.join(scale)} only: add the missing column")
     return 6 * params * scale["tokens"]
 
 
@@ -41,8 +42,8 @@ def run_flops(scale: Mapping[str, float]) -> float:
 class Space:
     """Scales: a law's own (`names`), and beside them those that go with them in the swept `cells`.
 
-    A scale that was swept is proposed again only where `again`: where a scale's own optimum scatters about the law, more
-    runs at it say little that they have not said.
+    A scale that was swept is proposed again only where `again`: where each scale's own optimum scatters about the law,
+    more runs at one say little that it has not said.
     """
 
     names: tuple[str, ...]
@@ -61,11 +62,16 @@ class Space:
         return found
 
     def candidates(self, target: Mapping[str, float], *, batch_tokens: float | None) -> list[dict[str, float]]:
-        """Scales to train at, cheapest first: none that was swept, none as costly as the target."""
+        """Scales to train at, cheapest first: none that was swept, none as costly as the target, and none far from the
+        diet of both, where a law's form would be trusted with what nobody has seen."""
         grids = [self._grid(name, target[name], batch_tokens) for name in self.names]
         found = [self.full(dict(zip(self.names, values, strict=True))) for values in itertools.product(*grids)]
         most = max(run_flops(self.full(target)), *(run_flops(cell) for cell in self.cells))
-        kept = [scale for scale in found if run_flops(scale) < most and (self.again or not self._swept(scale))]
+        kept = [
+            scale
+            for scale in found
+            if run_flops(scale) < most and self._fed(scale, target) and (self.again or not self._swept(scale))
+        ]
         return sorted(kept, key=run_flops)
 
     def _grid(self, name: str, target: float, batch_tokens: float | None) -> list[float]:
@@ -77,6 +83,14 @@ class Space:
             step = float(math.gcd(*(int(value) for value in swept)))
         rounded = {_rounded(float(value), step) for value in points}
         return sorted(value for value in rounded if value < target * (1 - SAME) or value <= max(swept))
+
+    def _fed(self, scale: Mapping[str, float], target: Mapping[str, float]) -> bool:
+        """Whether tokens a parameter are near those of the cells or of the target."""
+        count = next((name for name in COMPUTES if name in self.names), None)
+        if count is None or "tokens" not in self.names:
+            return True
+        diets = [at["tokens"] / at[count] for at in (*self.cells, target)]
+        return min(diets) / OFF_DIAGONAL <= scale["tokens"] / scale[count] <= max(diets) * OFF_DIAGONAL
 
     def _swept(self, scale: Mapping[str, float]) -> bool:
         return any(all(abs(scale[n] / cell[n] - 1) < SAME for n in self.names) for cell in self.cells)

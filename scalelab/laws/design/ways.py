@@ -53,7 +53,7 @@ def ways(model: Linear, scale: Mapping[str, float], *, of: str) -> list[Way]:
 
 
 def tuned(joint: Joint | None, scale: Mapping[str, float]) -> Way:
-    """One observation of the best loss: the narrowest grid about the predicted optimum, or one run where none is known."""
+    """One observation of the best loss: a narrow grid about the predicted optimum, or one run where none is known."""
     if joint is None:
         return Way(lrs=(), batch_tokens=(), weight_decays=(), seeds=1, richness=(0,))
     return ways(linear(joint), scale, of=next(iter(joint.coordinates)))[0]

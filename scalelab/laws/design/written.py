@@ -17,7 +17,12 @@ Stated = Callable[[Mapping[str, float]], Sequence[str]]
 def as_csv(found: NextRuns) -> str:
     """Every run as a row: which proposal it belongs to, its scale, settings and seed, FLOPs, and why."""
     rows = [
-        {"proposal": k, **{key: _number(value) for key, value in row.items()}, "cost_flops": batch.cost_flops / batch.n_runs, "why": batch.why}
+        {
+            "proposal": k,
+            **{column: _number(value) for column, value in row.items()},
+            "cost_flops": _number(batch.cost_flops / batch.n_runs),
+            "why": batch.why,
+        }
         for k, batch in enumerate(found.batches, 1)
         for row in batch.rows()
     ]

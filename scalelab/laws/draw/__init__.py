@@ -1,6 +1,6 @@
 """Figures of one fit: residuals, draws in pairs, the curve. Importing this imports matplotlib, so import it late.
 
-    fit, and the rows it was fitted to → style → residuals, curve, pairs
+fit, and the rows it was fitted to → style → residuals, curve, pairs
 """
 
 from scalelab.laws.draw.curve import curve, curve_on

@@ -58,7 +58,7 @@ def curve_on(
     log_axis(axis, "x", fit.columns.get(along, along))
     log_axis(axis, "y", fit.law.output)
     if axis.get_legend_handles_labels()[1]:
-        axis.legend(fontsize=7)
+        axis.legend(fontsize=7, frameon=False)
 
 
 def _family(
@@ -78,7 +78,6 @@ def _family(
         colour = shades[round(100 * float((np.log(value) - logs[0]) / (logs[-1] - logs[0])))]
         outer = value in (shown[0], shown[-1])  # bands of all would hide one another
         _line(axis, fit, along, {**held, second: value}, reach, colour, at(second, value), band=outer)
-
 
 
 def _line(

@@ -1,6 +1,7 @@
 """Draws of parameters in pairs: which coefficients the data cannot tell apart, and how far each may lie."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -37,7 +38,8 @@ def pairs_of(
     if not names:
         raise Refused(f"{title}: no parameter was fitted, so there are no draws to show")
     count = len(names)
-    drawn, axes = panels(count * count, columns=count, width=1.9 if count > 2 else 2.6, height=1.6 if count > 2 else 2.2)
+    size = {"width": 1.9, "height": 1.6} if count > 2 else {"width": 2.6, "height": 2.2}
+    drawn, axes = panels(count * count, columns=count, **size)
     limits = {name: _limits(varying[name], points[name]) for name in names}
     for place, axis in enumerate(axes):
         row, column = divmod(place, count)
@@ -103,5 +105,5 @@ def _correlation(
         a, b = (np.log(d) if _log(of) else d for d, of in ((x_D, x_limits), (y_D, y_limits)))
     both = np.isfinite(a) & np.isfinite(b)
     value = float(np.corrcoef(a[both], b[both])[0, 1])
-    size = 8 + 6 * abs(value)
-    axis.text(0.5, 0.5, f"{value:+.2f}", ha="center", va="center", transform=axis.transAxes, fontsize=size, color="0.35")
+    style: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": 8 + 6 * abs(value), "color": "0.35"}
+    axis.text(0.5, 0.5, f"{value:+.2f}", transform=axis.transAxes, **style)

@@ -26,7 +26,7 @@ def residuals(fit: Fit, *, rows: pd.DataFrame | None = None) -> Figure:
     if rows is None:
         drawn, axes = figure(2)
         values, unit = in_unit(fit, np.array(fit.residuals))
-        _scattered(axes[0], fit, np.arange(1, len(values) + 1), values)
+        _scattered(axes[0], fit, np.arange(1.0, len(values) + 1), values)
         axes[0].set_xlabel("row, in order")
         quantiles = stats.norm.ppf((np.arange(len(values)) + 0.5) / max(len(values), 1))
         _scattered(axes[1], fit, quantiles, np.sort(values))

@@ -21,7 +21,14 @@ from scalelab.laws.solve.bootstrap import stretch
 PROFILE_SDS = (0.8, 1.5, 2.2, 3.2)  # of the posterior, to either side
 
 
-def fit_joint(runs: pd.DataFrame, *, draws: int = 1000, rng: np.random.Generator, profiles: bool = True) -> Joint:
+def fit_joint(
+    runs: pd.DataFrame,
+    *,
+    draws: int = 1000,
+    rng: np.random.Generator,
+    profiles: bool = True,
+    assumed: priors.Assumptions = priors.USUAL,
+) -> Joint:
     """Fit all of a group's runs in one likelihood.
 
     Args:
@@ -29,12 +36,13 @@ def fit_joint(runs: pd.DataFrame, *, draws: int = 1000, rng: np.random.Generator
         draws: of the posterior.
         rng: of the draws.
         profiles: trace the exponents' profiles too, which takes most of the time.
+        assumed: what a sensitivity card varies.
 
     Raises:
         Refused: on one scale only, or where nothing was varied within a scale.
     """
     model, scales, reference = build(runs)
-    solved = solve(model, levels=level_law(scales))
+    solved = solve(model, levels=level_law(scales), assumed=assumed)
     return _joint(solved, scales, reference, runs, draws=draws, rng=rng, profiles=profiles)
 
 
@@ -169,9 +177,9 @@ def _profiled(solved: Solved, place: int, dof: float) -> tuple[float, float]:
             at = centre + side * step * sd
             start_P = theta_P.copy()
             start_P[place] = at
-            held = Solver(solved.model, fixed={place: at})
+            held = Solver(solved.model, solved.assumed, fixed={place: at})
             state = held.maximum(start_P, effect_CE, solved.spread, solved.weight_N, most=15)
-            free = Solver(solved.model)
+            free = Solver(solved.model, solved.assumed)
             rise = free.value(state.theta_P, state.effect_CE, solved.spread, solved.weight_N) - solved.state.value
             root = float(np.sqrt(max(2 * rise, 0.0)))
             if root >= limit:

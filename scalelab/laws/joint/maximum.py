@@ -21,33 +21,40 @@ class Solved:
     """A model at its maximum, with the sizes of its errors."""
 
     model: Model
+    assumed: priors.Assumptions
     state: State
     spread: Spread
     weight_N: Array
 
 
-def solve(model: Model, *, levels: Levels | None = None, near: Solved | None = None) -> Solved:
+def solve(
+    model: Model,
+    *,
+    levels: Levels | None = None,
+    near: Solved | None = None,
+    assumed: priors.Assumptions = priors.USUAL,
+) -> Solved:
     """The maximum of the joint posterior, from a start of its own or from that of a similar fit.
 
     `levels` gives the cells' ln levels by a loss law, from estimates and their standard deviations.
     """
-    solver = Solver(model)
+    solver = Solver(model, assumed)
     theta_P, effect_CE = start(model) if near is None else (near.state.theta_P, start(model, near.state.theta_P)[1])
     spread = _first_spread(model) if near is None else replace(near.spread, level_C=np.full(model.cells, np.nan))
     floor_C = effect_CE[:, 0]
     height_N = np.maximum(model.log_loss_N - floor_C[model.cell_N], 0.0)
     state = None
     for _ in range(ROUNDS):
-        weight_N = 1 / variance(spread.noise, spread.misfit, height_N)
+        weight_N = 1 / variance(spread.noise, spread.misfit, height_N, assumed.trusted)
         state = solver.maximum(theta_P, effect_CE, spread, weight_N)
         theta_P, effect_CE = state.theta_P, state.effect_CE
         before = spread
-        height_N, spread = _updated(model, state, spread, levels)
+        height_N, spread = _updated(model, state, spread, levels, assumed)
         if _change(before, spread) < SETTLED:
             break
     assert state is not None
-    weight_N = 1 / variance(spread.noise, spread.misfit, height_N)
-    return Solved(model=model, state=solver.maximum(theta_P, effect_CE, spread, weight_N), spread=spread,
+    weight_N = 1 / variance(spread.noise, spread.misfit, height_N, assumed.trusted)
+    return Solved(model=model, assumed=assumed, state=solver.maximum(theta_P, effect_CE, spread, weight_N), spread=spread,
                   weight_N=weight_N)  # fmt: skip
 
 
@@ -87,11 +94,13 @@ def _first_spread(model: Model) -> Spread:
     )
 
 
-def _updated(model: Model, state: State, spread: Spread, levels: Levels | None) -> tuple[Array, Spread]:
+def _updated(
+    model: Model, state: State, spread: Spread, levels: Levels | None, assumed: priors.Assumptions
+) -> tuple[Array, Spread]:
     height_N = model.heights(state.theta_P, state.effect_CE)
     residual_N = state.effect_CE[model.cell_N, 0] + height_N - model.log_loss_N
     free = len(state.theta_P) + state.effect_CE.size
-    noise, misfit = error_sizes(residual_N, height_N, spread, min(free, len(residual_N) // 2))
+    noise, misfit = error_sizes(residual_N, height_N, spread, min(free, len(residual_N) // 2), assumed.trusted)
     variance_CE = np.einsum("cee->ce", state.effect_covariance_CEE)
     squares_E = (state.effect_CE**2 + variance_CE).sum(axis=0)
     effect_E = np.sqrt((squares_E + priors.SCATTER_DOF * priors.SCATTER**2) / (model.cells + priors.SCATTER_DOF))

@@ -43,6 +43,23 @@ EXPONENTS: dict[tuple[str, str], Prior] = {
 }
 OTHER = Prior(mean=0.0, sd=0.5, source="assumed")
 
+
+@dataclass(frozen=True, kw_only=True)
+class Assumptions:
+    """What a joint fit assumes and a sensitivity card varies.
+
+    `trusted` is the height above the bottom, in ln loss, up to which the valley's formula is trusted (published fits use
+    a window of .25 to 2 %); residuals beyond `outlier` standard deviations pull with constant force; `prior_width`
+    multiplies the standard deviations of the exponents' priors.
+    """
+
+    trusted: float = 0.02
+    outlier: float = 2.5
+    prior_width: float = 1.0
+
+
+USUAL = Assumptions()
+
 LOG_CURVATURE = {"lr": Prior(mean=-4.0, sd=1.5, source="a factor of e in the lr costs 1 % of the loss, give or take")}
 OTHER_CURVATURE = Prior(mean=-4.5, sd=1.5, source="batch and weight decay are flatter than the lr")
 CURVATURE_EXPONENT = Prior(mean=0.0, sd=0.15, source="assumed: valleys change their width slowly with scale")
@@ -55,7 +72,6 @@ BEND = Prior(mean=-0.06, sd=0.1, source="−1/8 about B0 by arXiv:2405.14578 eq.
 SCATTER = 0.1
 SCATTER_DOF = 3.0
 NOISE = 0.002  # relative, of one run: arXiv:2305.16264's seed groups have .0003 to .004
-TRUSTED = 0.02  # ln loss above the bottom up to which the formula is trusted: the window that published fits use
 MISFIT = 0.2  # assumed: the valley's formula is wrong by this share of its height
 
 

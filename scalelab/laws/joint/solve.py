@@ -16,7 +16,6 @@ from scalelab.laws.joint import priors
 from scalelab.laws.joint.model import Model
 from scalelab.laws.law import Array
 
-OUTLIER = 2.5  # standard deviations
 BOUND_SD = 0.35  # ln lr: half an octave above what diverged is two standard deviations
 TAIL_DOF = 4.0  # of the Student-t by which noise and misfit are judged, so that outliers do not set them
 ROUNDS = 40
@@ -61,11 +60,14 @@ class _Pull:
 class Solver:
     """A model with its priors; `fixed` holds parameters (by place) at values, for profiles."""
 
-    def __init__(self, model: Model, *, fixed: dict[int, float] | None = None) -> None:
-        self.model = model
+    def __init__(
+        self, model: Model, assumed: priors.Assumptions = priors.USUAL, *, fixed: dict[int, float] | None = None
+    ) -> None:
+        self.model, self.assumed = model, assumed
         found = model.priors()
         self.mean_P = np.array([p.mean for p in found])
-        self.precision_P = np.array([p.sd**-2.0 for p in found])
+        width_P = [assumed.prior_width if " ~ " in name else 1.0 for name in model.names]
+        self.precision_P = np.array([(p.sd * width) ** -2.0 for p, width in zip(found, width_P, strict=True)])
         self.fixed = fixed or {}
         for place, value in self.fixed.items():
             self.mean_P[place], self.precision_P[place] = value, 1e12
@@ -111,7 +113,7 @@ class Solver:
         model = self.model
         residual_N = effect_CE[model.cell_N, 0] + model.heights(theta_P, effect_CE) - model.log_loss_N
         z_N = np.abs(residual_N) * np.sqrt(weight_N)
-        inner_N = np.minimum(z_N, OUTLIER)
+        inner_N = np.minimum(z_N, self.assumed.outlier)
         total = float((inner_N * (z_N - 0.5 * inner_N)).sum())
         total += 0.5 * float((self.precision_P * (theta_P - self.mean_P) ** 2).sum())
         offset_CE, precision_CE = self._effects(effect_CE, spread)
@@ -132,7 +134,7 @@ class Solver:
         height_N, slope_NP, own_NE = self.model.slopes(theta_P, effect_CE)
         residual_N = effect_CE[self.model.cell_N, 0] + height_N - self.model.log_loss_N
         z_N = np.abs(residual_N) * np.sqrt(weight_N)
-        robust_N = weight_N * (OUTLIER / np.maximum(z_N, OUTLIER))
+        robust_N = weight_N / np.maximum(z_N / self.assumed.outlier, 1.0)
         return residual_N * robust_N, np.concatenate([slope_NP, own_NE], axis=1), robust_N
 
     def _scores(self, theta_P: Array, effect_CE: Array, weight_N: Array) -> Array:
@@ -181,19 +183,21 @@ class Solver:
         return step_P, -np.einsum("cef,cf->ce", inverse_CEE, own_CE)
 
 
-def variance(noise: float, misfit: float, height_N: Array) -> Array:
+def variance(noise: float, misfit: float, height_N: Array, trusted: float) -> Array:
     """Variance of a run's ln loss: noise, and a share of its height that itself grows with the height, because the
     valley's formula is an expansion about its bottom."""
-    return np.asarray(noise**2 + (misfit * height_N) ** 2 * (1 + (height_N / priors.TRUSTED) ** 2))
+    return np.asarray(noise**2 + (misfit * height_N) ** 2 * (1 + (height_N / trusted) ** 2))
 
 
-def error_sizes(residual_N: Array, height_N: Array, before: Spread, free: int) -> tuple[float, float]:
+def error_sizes(
+    residual_N: Array, height_N: Array, before: Spread, free: int, trusted: float
+) -> tuple[float, float]:
     """Noise and misfit that make the residuals most likely, `free` numbers having been fitted to them."""
     lost = len(residual_N) / max(len(residual_N) - free, 1)
 
     def surprise(logs: Array) -> float:
         noise, misfit = np.exp(np.clip(logs, -14, 2))
-        variance_N = variance(noise, misfit, height_N)
+        variance_N = variance(noise, misfit, height_N, trusted)
         tails_N = 0.5 * (TAIL_DOF + 1) * np.log1p(lost * residual_N**2 / variance_N / TAIL_DOF)
         prior = 0.5 * ((logs[0] - np.log(priors.NOISE)) / 1.5) ** 2 + 0.5 * ((logs[1] - np.log(priors.MISFIT)) / 0.7) ** 2
         return float((0.5 * np.log(variance_N) + tails_N).sum() + prior)

@@ -7,7 +7,7 @@ ratio of Student's t to the normal at 95 %, which makes percentiles of the draws
 (their coverage is tested by simulation).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import stats
@@ -15,10 +15,12 @@ from scipy import stats
 from scalelab.errors import Refused
 from scalelab.laws.law import Array
 from scalelab.laws.solve.least_squares import minimise
+from scalelab.laws.solve.objective import Objective
 from scalelab.laws.solve.problem import Problem
 
 WEBB = np.array([sign * np.sqrt(k / 2) for sign in (-1, 1) for k in (1, 2, 3)])
 TOLERANCE = 1e-7  # of a refit: far below what its percentile needs
+SHARPEST = 0.03  # of the δ that suits the residuals: with one far smaller, refits stick near where they start
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -45,7 +47,7 @@ def bootstrap(
     enough = (counts_DC > 0).sum(axis=1) > p
     counts_DC = counts_DC[enough] if enough.any() else counts_DC + 1e-3
     solved = minimise(
-        problem.residuals, problem.objective, np.repeat(theta_P[None], len(counts_DC), axis=0),
+        problem.residuals, _rounded(problem, theta_P), np.repeat(theta_P[None], len(counts_DC), axis=0),
         weight_RN=counts_DC[:, cluster_N], tolerance=TOLERANCE, most=100,
     )  # fmt: skip
     kept_DP = solved.theta_RP[np.isfinite(solved.value_R)]
@@ -71,12 +73,20 @@ def simulated(
         error_DN = np.sqrt(clusters / (clusters - p)) * residual_N * rng.choice(WEBB, (draws, clusters))[:, cluster_N]
     # Simulated observations are the fitted values plus errors; residuals are fitted minus observed.
     solved = minimise(
-        problem.residuals, problem.objective, np.repeat(theta_P[None], draws, axis=0), shift_RN=residual_N + error_DN,
-        tolerance=TOLERANCE, most=100,
+        problem.residuals, _rounded(problem, theta_P), np.repeat(theta_P[None], draws, axis=0),
+        shift_RN=residual_N + error_DN, tolerance=TOLERANCE, most=100,
     )  # fmt: skip
     kept_DP = solved.theta_RP[np.isfinite(solved.value_R)]
     tails = float(stats.t.ppf(0.975, clusters - p) / stats.norm.ppf(0.975))
     return Bootstrap(theta_DP=theta_P + tails * (kept_DP - theta_P), failed=draws - len(kept_DP))
+
+
+def _rounded(problem: Problem, theta_P: Array) -> Objective:
+    """The problem's objective, its corner no sharper than refits can follow; the optimum hardly moves with it."""
+    if not np.isfinite(problem.objective.delta):
+        return problem.objective
+    suited = problem.objective.scaled(problem.residuals(theta_P[None])[0][0]).delta
+    return replace(problem.objective, delta=max(problem.objective.delta, SHARPEST * suited))
 
 
 def stretch(clusters: int, p: int) -> float:

@@ -36,7 +36,8 @@ class Objective:
         """ρ, shape as the residuals."""
         size = np.abs(residual)
         inner = np.minimum(size, self.delta)
-        return np.asarray(inner * (size - 0.5 * inner) if np.isfinite(self.delta) else 0.5 * size**2)
+        with np.errstate(over="ignore"):  # a start far off has an infinite ρ, and loses
+            return np.asarray(inner * (size - 0.5 * inner) if np.isfinite(self.delta) else 0.5 * size**2)
 
     def psi(self, residual: Array) -> Array:
         """The derivative of ρ."""
