@@ -7,10 +7,11 @@ fitted optimum, diverged runs drawn as crosses at the top and not dropped, seeds
 from scalelab.laws.draw.style import STYLE, colours, figure
 from scalelab.plots.confirmed import coordinate_check, target
 from scalelab.plots.isoflops import isoflops
-from scalelab.plots.losses import hold_outs, loss_law, loss_pairs, optimum_pairs
+from scalelab.plots.losses import loss_law, loss_pairs, optimum_pairs
 from scalelab.plots.named import title, titles
 from scalelab.plots.optima import optimum_against_scale
 from scalelab.plots.studied import Drawing, drawings
+from scalelab.plots.trust import hold_outs, sensitivities
 from scalelab.plots.valleys import valleys
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "loss_pairs",
     "optimum_against_scale",
     "optimum_pairs",
+    "sensitivities",
     "target",
     "title",
     "titles",

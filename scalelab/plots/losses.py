@@ -1,4 +1,4 @@
-"""Loss laws against what they were fitted to, coefficients that cannot be told apart, and what was held out."""
+"""Loss laws against what they were fitted to, and coefficients that cannot be told apart."""
 
 import numpy as np
 import pandas as pd
@@ -6,12 +6,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from scalelab.errors import Refused
-from scalelab.laws import GroupLaws, Laws
+from scalelab.laws import GroupLaws
 from scalelab.laws.draw import curve_on, pairs, pairs_of
 from scalelab.laws.draw.rows import in_unit, seen
-from scalelab.laws.draw.style import GROUP_COLOURS, SYMBOLS, figure, label, log_axis, plain
+from scalelab.laws.draw.style import SYMBOLS, figure, label, log_axis, plain
 from scalelab.laws.losses import floors
-from scalelab.plots.named import rows_of, titles
+from scalelab.plots.named import rows_of
 
 
 def loss_law(group: GroupLaws, runs: pd.DataFrame) -> Figure:
@@ -27,7 +27,7 @@ def loss_law(group: GroupLaws, runs: pd.DataFrame) -> Figure:
     if not group.loss_fits:
         raise Refused("no loss law was fitted to this group: there is none to draw")
     own = rows_of(runs, group)
-    rows, _ = floors(own[own["outcome"] == "OK"], group)
+    rows = floors(own[own["outcome"] == "OK"], group.joint, group.optima)
     name, best = next(iter(group.loss_fits.items()))
     drawn, (left, middle, right) = figure(3, width=4.2, height=3.6)
     curve_on(left, best, rows=rows)
@@ -84,32 +84,3 @@ def optimum_pairs(group: GroupLaws) -> Figure:
         {said: group.joint.draws[name] for name, said in named.items()},
         title=f"joint law: {len(group.joint.draws[exponents[0]])} draws of the exponents, optimum ~ scale",
     )
-
-
-def hold_outs(laws: Laws) -> Figure:
-    """The largest scale predicted from the others, for each law: octaves off, and what that would have cost.
-
-    Raises:
-        Refused: where no law could be held out.
-    """
-    held = [
-        (place, f"{name}: {law}" if len(laws.groups) > 1 else law, fit.hold_out)
-        for place, (group, name) in enumerate(zip(laws.groups, titles(laws), strict=True))
-        for law, fit in group.lr_fits.items()
-        if fit.hold_out is not None
-    ]
-    if not held:
-        raise Refused("no law could be held out: it takes three scales with fitted optima")
-    drawn, (axis,) = figure(1, width=6.0, height=1.2 + 0.35 * len(held))
-    for row, (place, _, out) in enumerate(held):
-        colour = GROUP_COLOURS[place % len(GROUP_COLOURS)]
-        axis.plot([0, out.error_octaves], [row, row], "-", color=colour, lw=1.5)
-        axis.plot(out.error_octaves, row, "o", color=colour, ms=6)
-        axis.annotate(f"{out.excess_nats:.2g} nats", (out.error_octaves, row), xytext=(0, 6),
-                      textcoords="offset points", fontsize=7, ha="center")  # fmt: skip
-    axis.axvline(0.0, color="black", lw=0.8)
-    reach = 1.25 * max(0.5, *(abs(out.error_octaves) for _, _, out in held))
-    axis.set(xlim=(-reach, reach), ylim=(len(held) - 0.4, -0.7), xlabel="octaves of learning rate that the law was off")
-    axis.set_yticks(range(len(held)), [plain(name) for _, name, _ in held], fontsize=8)
-    axis.set_title("The largest scale, predicted from the smaller ones", fontsize=9)
-    return drawn

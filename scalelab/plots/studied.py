@@ -10,9 +10,10 @@ from scalelab.errors import Refused
 from scalelab.laws import GroupLaws, Laws
 from scalelab.laws.checked import checked
 from scalelab.plots.isoflops import isoflops
-from scalelab.plots.losses import hold_outs, loss_law, loss_pairs, optimum_pairs
+from scalelab.plots.losses import loss_law, loss_pairs, optimum_pairs
 from scalelab.plots.named import rows_of, titles
 from scalelab.plots.optima import optimum_against_scale
+from scalelab.plots.trust import hold_outs, sensitivities
 from scalelab.plots.valleys import valleys
 
 MOST_GROUPS = 4  # that have figures of their own
@@ -41,8 +42,11 @@ def drawings(laws: Laws, table: pd.DataFrame) -> list[Drawing]:
         ("optimum", "Optimum against scale", "Points are optima of single scales with 95 % intervals (two stages),"
          " arrows those of which only a bound is known; lines are the joint law, their band 95 % for a new scale's own"
          " optimum, dashed beyond what was swept.", lambda: optimum_against_scale(laws)),
-        ("hold_out", "Held out", "Each law fitted without the largest scale, then asked for it.",
+        ("hold_out", "The largest scale, left out", "Each way of choosing a setting, fitted to the smaller scales: its"
+         " excess loss at those left out, by their own valleys. Filled points are means, hollow ones the worst.",
          lambda: hold_outs(laws)),
+        ("sensitivity", "What the projection rests on", "Each choice that the data did not make, varied in turn.",
+         lambda: sensitivities(laws)),
     ]  # fmt: skip
     for place, (group, name) in enumerate(zip(laws.groups[:MOST_GROUPS], titles(laws), strict=False)):
         of, suffix = (f" of {name}", f"_{place + 1}") if len(laws.groups) > 1 else ("", "")
@@ -61,7 +65,7 @@ def _own(
 ) -> list[tuple[str, str, str, Callable[[], Figure]]]:
     rows = rows_of(runs, group).drop(columns="log2_lr", errors="ignore")
     return [
-        (f"loss_law{suffix}", f"Loss law{of}", "Left: the law with the lowest AICc over the best losses of every scale"
+        (f"loss_law{suffix}", f"Loss law{of}", "Left: the law that predicts sizes left out best, over the best losses of every scale"
          " (the runs themselves, where no learning rates were swept). Right: what each law leaves over.",
          lambda: loss_law(group, runs)),
         (f"isoflops{suffix}", f"IsoFLOP valleys{of}", "The best loss of every size at equal compute, and the best size"

@@ -1,7 +1,7 @@
 """What comes before any design: cells whose optimum lies at the edge of their grid, and noise that nobody measured."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from scalelab.laws.columns import SETTINGS
 from scalelab.laws.design.proposed import Proposed
@@ -11,12 +11,13 @@ from scalelab.laws.joint.result import Joint
 from scalelab.laws.optima.optimum import Optimum
 
 REPLICATES = (1, 2, 3)  # seeds of one setting, 0 being what a sweep without replicates has used
+NEAR_BATCH = 2.0  # factor
 
 
 def repairs(joint: Joint | None, optima: Sequence[Optimum], sd: float) -> list[Proposed]:
     """Proposals that mend the sweep itself, cheapest first. They leave `sd`, in which the fit's own doubts about such
     cells already stand, as it is."""
-    found = [_extended(optimum, sd) for optimum in optima if optimum.status != "INTERIOR"]
+    found = [_extended(optimum, sd) for optimum in optima if optimum.status != "INTERIOR" and _matters(joint, optimum)]
     if joint is not None and "no seed was replicated" in joint.noise_source and "lr" in joint.coordinates:
         found.append(_replicated(joint, sd))
     return sorted(found, key=lambda proposed: proposed.cost_flops)
@@ -37,6 +38,20 @@ def further_lrs(optimum: Optimum) -> tuple[float, ...]:
     return tuple(float(f"{2**x:.10g}") for x in log2_lrs)
 
 
+def _matters(joint: Joint | None, optimum: Optimum) -> bool:
+    """Whether the cell's batch is near the best one; learning rates of other batches are not what anybody will use."""
+    batch = optimum.scale.get("batch_tokens")
+    if joint is None or batch is None or "batch_tokens" not in joint.coordinates:
+        return True
+    best = joint.predict(**_own(joint, optimum.scale)).values["batch_tokens"].value
+    return best / NEAR_BATCH <= batch <= best * NEAR_BATCH
+
+
+def _own(joint: Joint, scale: Mapping[str, float]) -> dict[str, float]:
+    """The scales of the law."""
+    return {name: scale[name] for name in joint.reference if name != "batch_tokens"}
+
+
 def _extended(optimum: Optimum, sd: float) -> Proposed:
     lrs = further_lrs(optimum)
     scale = {name: value for name, value in optimum.scale.items() if name not in SETTINGS}
@@ -49,8 +64,7 @@ def _extended(optimum: Optimum, sd: float) -> Proposed:
 
 def _replicated(joint: Joint, sd: float) -> Proposed:
     scale = min((cell.scale for cell in joint.cells), key=run_flops)
-    own = {name: value for name, value in scale.items() if name in joint.reference and name != "batch_tokens"}
-    setting = joint.predict(**own)
+    setting = joint.predict(**_own(joint, scale))
     values = {name: found.value for name, found in setting.values.items()}
     lowest, _ = joint.domain.get("batch_tokens", (None, None))
     batch = () if lowest is None else ladder(values.get("batch_tokens", lowest), 0.0, unit=lowest, whole=True)[1:2]

@@ -15,7 +15,7 @@ def ladder(
     k is a multiple of ½, or an integer where `whole`.
 
     >>> ladder(0.01, 1.0)
-    (0.00552427173, 0.01104854346, 0.02209708691)
+    (0.005524271728, 0.01104854346, 0.02209708691)
     >>> len(ladder(0.01, 2.6)), len(ladder(0.01, 1.0, wider=1))
     (7, 5)
     """

@@ -57,8 +57,10 @@ class Space:
         found = dict(scale)
         for name in self.cells[0]:
             if name not in found:
-                log_C = np.log([cell[name] for cell in self.cells])
-                found[name] = float(np.exp(own_K @ np.linalg.lstsq(design_CK, log_C, rcond=None)[0]))
+                swept = [cell[name] for cell in self.cells]
+                value = float(np.exp(own_K @ np.linalg.lstsq(design_CK, np.log(swept), rcond=None)[0]))
+                whole = all(float(x).is_integer() for x in swept)
+                found[name] = swept[0] if len(set(swept)) == 1 else max(round(value), 1.0) if whole else value
         return found
 
     def candidates(self, target: Mapping[str, float], *, batch_tokens: float | None) -> list[dict[str, float]]:

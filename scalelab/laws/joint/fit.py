@@ -12,7 +12,7 @@ from scalelab.laws.fitted import Estimate, ranges, stored
 from scalelab.laws.joint import priors
 from scalelab.laws.joint.build import build
 from scalelab.laws.joint.levels import level_law
-from scalelab.laws.joint.maximum import Solved, solve
+from scalelab.laws.joint.maximum import Solved, Start, solve
 from scalelab.laws.joint.result import CellBest, Joint
 from scalelab.laws.joint.solve import Solver
 from scalelab.laws.law import Array
@@ -28,6 +28,7 @@ def fit_joint(
     rng: np.random.Generator,
     profiles: bool = True,
     assumed: priors.Assumptions = priors.USUAL,
+    near: Joint | None = None,
 ) -> Joint:
     """Fit all of a group's runs in one likelihood.
 
@@ -37,12 +38,19 @@ def fit_joint(
         rng: of the draws.
         profiles: trace the exponents' profiles too, which takes most of the time.
         assumed: what a sensitivity card varies.
+        near: a fit to much the same runs, to start from.
 
     Raises:
         Refused: on one scale only, or where nothing was varied within a scale.
     """
     model, scales, reference = build(runs)
-    solved = solve(model, levels=level_law(scales), assumed=assumed)
+    start = None
+    if near is not None and list(near.estimates) == model.names and near.reference == reference:
+        start = Start(
+            theta_P=np.array([e.value for e in near.estimates.values()]), noise=near.noise, misfit=near.misfit,
+            scatter_Q=np.array([octaves * np.log(2) for octaves in near.scatter.values()]),
+        )  # fmt: skip
+    solved = solve(model, levels=level_law(scales), near=start, assumed=assumed)
     return _joint(solved, scales, reference, runs, draws=draws, rng=rng, profiles=profiles)
 
 

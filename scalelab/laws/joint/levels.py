@@ -12,8 +12,11 @@ from scalelab.errors import Refused
 from scalelab.laws.columns import PARAMS
 from scalelab.laws.forms import LAWS
 from scalelab.laws.law import Array, Law
-from scalelab.laws.observations import Observations, refuse_unvaried
-from scalelab.laws.solve.fit import point
+from scalelab.laws.observations import refuse_unvaried
+from scalelab.laws.solve.least_squares import minimise
+from scalelab.laws.solve.objective import LEAST_SQUARES
+from scalelab.laws.solve.optimum import best
+from scalelab.laws.solve.problem import Problem
 
 CHOICES = ("chinchilla", "kaplan_size", "kaplan_data")  # the first that the cells can carry
 SPARE = 2  # cells more than parameters
@@ -48,12 +51,12 @@ class _Through:
         self.theta_P: Array | None = None
 
     def __call__(self, level_C: Array, sd_C: Array) -> tuple[Array, float]:
-        numbers = np.arange(len(level_C))
-        seen = Observations(
-            inputs=self.inputs, output_N=np.exp(level_C), cluster_N=numbers, unit="cell", columns={}
-        )
-        at = point(self.law, seen, near=self.theta_P)
-        self.theta_P = at.found.theta_P
+        problem = Problem(law=self.law, inputs=self.inputs, output_N=np.exp(level_C), objective=LEAST_SQUARES)
+        if self.theta_P is None:
+            self.theta_P = best(problem).theta_P
+        # Levels change little from call to call, so a few steps from where the last one ended are enough.
+        self.theta_P = minimise(problem.residuals, LEAST_SQUARES, self.theta_P[None], tolerance=1e-6, most=20).theta_RP[0]
+        residual_C = problem.residuals(self.theta_P[None])[0][0]
         spare = len(level_C) - len(self.law.parameters)
-        squares = float((at.residual_N**2).sum()) / spare - float(np.mean(np.minimum(sd_C, 0.1) ** 2))
-        return level_C + at.residual_N, max(np.sqrt(max(squares, 0.0)), SMALLEST)
+        squares = float((residual_C**2).sum()) / spare - float(np.mean(np.minimum(sd_C, 0.1) ** 2))
+        return level_C + residual_C, max(np.sqrt(max(squares, 0.0)), SMALLEST)

@@ -27,11 +27,27 @@ class Solved:
     weight_N: Array
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Start:
+    """Where a similar fit ended: parameters, and the sizes of its errors."""
+
+    theta_P: Array
+    noise: float
+    misfit: float
+    scatter_Q: Array
+
+    def spread(self, model: Model) -> Spread:
+        """As a spread of a model, whose levels are not known yet."""
+        return replace(
+            _first_spread(model), noise=self.noise, misfit=self.misfit, effect_E=np.array([1.0, *self.scatter_Q])
+        )
+
+
 def solve(
     model: Model,
     *,
     levels: Levels | None = None,
-    near: Solved | None = None,
+    near: Start | None = None,
     assumed: priors.Assumptions = priors.USUAL,
 ) -> Solved:
     """The maximum of the joint posterior, from a start of its own or from that of a similar fit.
@@ -39,8 +55,8 @@ def solve(
     `levels` gives the cells' ln levels by a loss law, from estimates and their standard deviations.
     """
     solver = Solver(model, assumed)
-    theta_P, effect_CE = start(model) if near is None else (near.state.theta_P, start(model, near.state.theta_P)[1])
-    spread = _first_spread(model) if near is None else replace(near.spread, level_C=np.full(model.cells, np.nan))
+    theta_P, effect_CE = start(model, None if near is None else near.theta_P)
+    spread = near.spread(model) if near is not None else _first_spread(model)
     floor_C = effect_CE[:, 0]
     height_N = np.maximum(model.log_loss_N - floor_C[model.cell_N], 0.0)
     state = None

@@ -58,14 +58,14 @@ def joint_card(runs: pd.DataFrame, joint: Joint, target: Mapping[str, float], *,
         return {name: value.value for name, value in found.predict(**known).values.items()}
 
     ways: list[tuple[str, Callable[[], Joint]]] = [
-        (f"trusted window {factor:g} %", lambda f=factor: _again(runs, rng, trusted=f / 100)) for factor in (1, 4)
+        (f"trusted window {factor:g} %", lambda f=factor: _again(runs, rng, joint, trusted=f / 100)) for factor in (1, 4)
     ]  # type: ignore[misc]
     ways += [
-        ("outliers pull with force from 1.5 sd", lambda: _again(runs, rng, outlier=1.5)),
-        ("no outlier rule", lambda: _again(runs, rng, outlier=1e9)),
-        ("priors twice as wide", lambda: _again(runs, rng, prior_width=2.0)),
-        ("priors half as wide", lambda: _again(runs, rng, prior_width=0.5)),
-        ("without the smallest scale", lambda: _again(_without_smallest(runs, joint), rng)),
+        ("outliers pull with force from 1.5 sd", lambda: _again(runs, rng, joint, outlier=1.5)),
+        ("no outlier rule", lambda: _again(runs, rng, joint, outlier=1e9)),
+        ("priors twice as wide", lambda: _again(runs, rng, joint, prior_width=2.0)),
+        ("priors half as wide", lambda: _again(runs, rng, joint, prior_width=0.5)),
+        ("without the smallest scale", lambda: _again(_without_smallest(runs, joint), rng, joint)),
     ]
     variations = [Variation(choice="as fitted", projected=projected(joint))]
     for choice, refit in ways:
@@ -109,8 +109,8 @@ def _part(seen: Observations, kept_N: "np.ndarray[tuple[int], np.dtype[np.bool_]
     return replace(seen, inputs=inputs, output_N=seen.output_N[kept_N], cluster_N=clusters)
 
 
-def _again(runs: pd.DataFrame, rng: np.random.Generator, **assumed: float) -> Joint:
-    return fit_joint(runs, draws=100, rng=rng, profiles=False, assumed=replace(USUAL, **assumed))
+def _again(runs: pd.DataFrame, rng: np.random.Generator, joint: Joint, **assumed: float) -> Joint:
+    return fit_joint(runs, draws=100, rng=rng, profiles=False, assumed=replace(USUAL, **assumed), near=joint)
 
 
 def _without_smallest(runs: pd.DataFrame, joint: Joint) -> pd.DataFrame:
