@@ -9,7 +9,7 @@ import pytest
 
 from scalelab.confirm import Confirmation, confirm
 from scalelab.errors import Refused
-from scalelab.laws import fit
+from scalelab.laws import study
 from scalelab.readers import read
 from scalelab.recipe import Recipe, write_recipe
 from scalelab.recommend import recommend
@@ -35,7 +35,7 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> Recipe:
     folder = tmp_path_factory.mktemp("proxies")
     sweep(folder, valley())
     found = read([folder])
-    return recommend(fit(found.table, template=found.template, draws=300), {"width": 256})
+    return recommend(study(found.table, template=found.template, draws=300), {"width": 256})
 
 
 def at(recipe: Recipe, factor: float, seed: int, width: int = 256) -> RunSpec:

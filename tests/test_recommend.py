@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from scalelab.errors import Refused
-from scalelab.laws import Laws, fit
+from scalelab.laws import Laws, study
 from scalelab.models import count_params
 from scalelab.plan import plan
 from scalelab.readers import read
@@ -28,7 +28,7 @@ GROUPED = {"heads": 4, "kv_heads": 2}
 
 def laws_of(folder: Path) -> Laws:
     found = read([folder])
-    return fit(
+    return study(
         found.table, theory={"width": 0.0, "depth": 0.0}, template=found.template, sources=found.sources, draws=300
     )
 
@@ -340,7 +340,7 @@ def test_where_tokens_varied_the_measurement_is_taken(tmp_path: Path) -> None:
 def test_a_target_beyond_what_was_swept_or_claimed_is_called_unverified(tmp_path: Path) -> None:
     sweep(tmp_path, valley())
     found = read([tmp_path])
-    laws = fit(found.table, template=found.template, draws=300)
+    laws = study(found.table, template=found.template, draws=300)
     assert "UNVERIFIED" not in recommend(laws, {"width": 256}).why
     deeper = recommend(laws, {"width": 256, "depth": 8, "tokens": 64 * 100})
     assert "UNVERIFIED in depth, tokens" in deeper.why

@@ -3,8 +3,8 @@
 import base64
 import io
 import json
-import math
 import re
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +17,7 @@ from rich.console import Console
 from scalelab import plots, report, show, show_checks, show_tables
 from scalelab.confirm import confirm
 from scalelab.confirm import write as write_confirmation
-from scalelab.laws import Laws, drift, fit
+from scalelab.laws import Laws, drift, study
 from scalelab.laws import write as write_laws
 from scalelab.optimizers import OPTIMIZERS
 from scalelab.parametrizations import TABLES, Family, Parametrization, Role
@@ -57,7 +57,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
 
 @pytest.fixture(scope="module")
 def laws(runs: Runs) -> Laws:
-    return fit(runs.table, theory={"width": 0.0}, template=runs.template, draws=300)
+    return study(runs.table, theory={"width": 0.0}, template=runs.template, draws=300, conventions=runs.conventions)
 
 
 def a_check(parametrization: str, *, grows: bool) -> Check:
@@ -195,7 +195,7 @@ def test_the_valleys_show_every_run_and_the_fitted_optima(laws: Laws, runs: Runs
     figure = plots.valleys(laws, runs.table)
     assert len(figure.axes) == len(laws.groups) == 2
     for axis, group in zip(figure.axes, laws.groups, strict=True):
-        assert stars(axis) == [(optimum.log2_lr, optimum.loss_nats) for optimum in group.optima]
+        assert stars(axis) == [(optimum.lr, optimum.loss_nats) for optimum in group.optima]
         dots = sum(len(np.asarray(line.get_xdata())) for line in axis.lines if line.get_marker() == ".")
         crosses = sum(len(np.asarray(line.get_xdata())) for line in axis.lines if line.get_marker() == "x")
         assert dots + crosses == group.n_runs
@@ -211,15 +211,16 @@ def test_the_valleys_show_every_run_and_the_fitted_optima(laws: Laws, runs: Runs
 def test_the_optimum_against_scale_shows_each_optimum_and_the_law(laws: Laws) -> None:
     (axis,) = plots.optimum_against_scale(laws).axes
     drawn = {
-        (round(float(x), 6), round(float(y), 6))
+        (float(x), round(float(y), 9))
         for container in axis.containers
         for x, y in zip(*(np.asarray(d, dtype=float) for d in container.lines[0].get_data()), strict=True)  # type: ignore[attr-defined]
     }
     for group in laws.groups:
         for optimum in group.optima:
             assert optimum.log2_lr is not None
-            assert (round(math.log2(optimum.scale["width"]), 6), round(optimum.log2_lr, 6)) in drawn
-        exponent = group.lr_fits["power"].estimates["width"]
+            assert (optimum.scale["width"], round(2**optimum.log2_lr, 9)) in drawn
+        assert group.joint is not None
+        exponent = group.joint.estimates["lr ~ width"]
         labels = " ".join(text.get_text() for text in axis.get_legend().get_texts())  # type: ignore[union-attr]
         assert f"{exponent.value:+.2f}" in labels
 
@@ -244,13 +245,19 @@ def test_the_same_data_give_the_same_svg(laws: Laws, runs: Runs, tmp_path: Path)
 # --- the report -------------------------------------------------------------------------------------------------------
 
 
+@pytest.fixture(scope="module")
+def laws_folder(laws: Laws, runs: Runs, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("laws")
+    write_laws(laws, folder / "laws.json")
+    report.write_laws(laws, runs.table, folder, figures=True)
+    return folder
+
+
 @pytest.fixture
-def study(laws: Laws, runs: Runs, tmp_path: Path) -> Path:
+def studied(laws: Laws, laws_folder: Path, runs: Runs, tmp_path: Path) -> Path:
     """A study as the commands leave it."""
     recipe = recommend(laws, {"width": 256}, parametrization="mup")
-    (tmp_path / "laws").mkdir()
-    write_laws(laws, tmp_path / "laws" / "laws.json")
-    report.write_laws(laws, runs.table, tmp_path / "laws", figures=True)
+    shutil.copytree(laws_folder, tmp_path / "laws")
     write_recipe(recipe, tmp_path / "recipe.yaml")
     for factor, losses in {0.5: (2.5, 2.51), 1.0: (2.4321, 2.4521), 2.0: (2.42, 2.43)}.items():
         for seed, at in enumerate(losses):
@@ -265,12 +272,12 @@ def study(laws: Laws, runs: Runs, tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_a_report_holds_regret_drift_checks_and_the_recipe(study: Path, laws: Laws) -> None:
-    result = scalelab("report", str(study), "--title", "A <study>")
+def test_a_report_holds_regret_drift_checks_and_the_recipe(studied: Path, laws: Laws) -> None:
+    result = scalelab("report", str(studied), "--title", "A <study>")
     assert result.exit_code == 0, result.output
-    page = (study / "report.html").read_text()
+    page = (studied / "report.html").read_text()
     plain = squeezed(re.sub(r"<[^>]*>", " ", page))
-    confirmation = json.loads((study / "confirmation.json").read_text())
+    confirmation = json.loads((studied / "confirmation.json").read_text())
     assert confirmation["regret_nats"] == pytest.approx(0.0171)
     assert "Regret of the recipe: 0.0171 nats" in plain
     assert f"tried is 0.0171 ± {confirmation['se_nats']:.4f}" in plain
@@ -299,20 +306,20 @@ def test_drift_and_its_cost_are_those_of_the_formula(laws: Laws) -> None:
     assert mup.copy_cost_nats == pytest.approx(0.0, abs=0.001)
 
 
-def test_a_report_of_a_part_is_a_report(study: Path) -> None:
+def test_a_report_of_a_part_is_a_report(studied: Path) -> None:
     for name in ("recipe.yaml", "confirmation.json", "laws/valleys.png"):
-        (study / name).unlink()
-    assert scalelab("report", str(study)).exit_code == 0
-    page = (study / "report.html").read_text()
+        (studied / name).unlink()
+    assert scalelab("report", str(studied)).exit_code == 0
+    page = (studied / "report.html").read_text()
     assert "Coordinate check" in page and "Regret of the recipe" not in page
 
 
 @pytest.mark.parametrize("name", ["confirmation.json", "laws/laws.json", "recipe.yaml", "check/check_sp_width.json"])
-def test_a_damaged_study_is_refused_and_nothing_written(name: str, study: Path) -> None:
-    (study / name).write_text("{")
-    before = tree(study)
-    assert Path(name).name in one_line(scalelab("report", str(study)))
-    assert tree(study) == before
+def test_a_damaged_study_is_refused_and_nothing_written(name: str, studied: Path) -> None:
+    (studied / name).write_text("{")
+    before = tree(studied)
+    assert Path(name).name in one_line(scalelab("report", str(studied)))
+    assert tree(studied) == before
 
 
 def test_nothing_to_report_is_refused(tmp_path: Path) -> None:
@@ -321,7 +328,7 @@ def test_nothing_to_report_is_refused(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_the_tables_beside_the_laws_are_complete(study: Path, laws: Laws, runs: Runs) -> None:
-    lines = {name: (study / "laws" / f"{name}.csv").read_text().splitlines() for name in ("optima", "runs")}
+def test_the_tables_beside_the_laws_are_complete(studied: Path, laws: Laws, runs: Runs) -> None:
+    lines = {name: (studied / "laws" / f"{name}.csv").read_text().splitlines() for name in ("optima", "runs")}
     assert len(lines["runs"]) == 1 + len(runs.table)
     assert len(lines["optima"]) == 1 + sum(len(group.optima) for group in laws.groups)

@@ -50,7 +50,8 @@ def test_it_carries_configuration_studies_texts_and_template(unpacked: Path) -> 
         assert (package / "conf" / "sweep" / file.relative_to(ROOT / "sweeps")).read_bytes() == file.read_bytes()
     for name in ("english.xz", "manifest.json", "PROVENANCE.md"):
         assert (package / "data" / "texts" / name).read_bytes() == (ROOT / "scalelab/data/texts" / name).read_bytes()
-    assert (package / "report.html.jinja").is_file()
+    for file in (ROOT / "scalelab" / "report").glob("*.jinja"):
+        assert (package / "report" / file.name).read_bytes() == file.read_bytes()
     modules = {file.relative_to(ROOT) for file in (ROOT / "scalelab").rglob("*.py")} - {
         Path("scalelab/data/texts/build.py")
     }

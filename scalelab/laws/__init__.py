@@ -9,6 +9,7 @@
 from scalelab.laws.drift import Drift, drift, scale_of
 from scalelab.laws.fitted import Estimate, Fit, HoldOut, Prediction
 from scalelab.laws.forms import LAWS, PUBLISHED, published
+from scalelab.laws.group import GroupLaws
 from scalelab.laws.joint.result import Joint, Setting
 from scalelab.laws.law import Law, Parameter, Published
 from scalelab.laws.one import fit
@@ -16,7 +17,7 @@ from scalelab.laws.optima.noise import Noise
 from scalelab.laws.optima.optimum import Optimum
 from scalelab.laws.solve.objective import LEAST_ABSOLUTE, LEAST_SQUARES, Objective
 from scalelab.laws.store import read, write
-from scalelab.laws.study import GroupLaws, Laws, study
+from scalelab.laws.study import Laws, study
 from scalelab.laws.tables import tables
 
 __all__ = [

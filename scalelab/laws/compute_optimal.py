@@ -112,6 +112,8 @@ def with_cost(table: pd.DataFrame) -> tuple[pd.DataFrame, str]:
         table = table.assign(cost_flops=6.0 * params * pd.to_numeric(table["tokens"], errors="coerce"))
     runs = checked(table)
     runs = runs[runs["outcome"] == "OK"]
+    if runs.empty:
+        raise Refused("no run ended well: best sizes need losses; rerun with a lower learning rate")
     if several := [name for name in NAMES if runs[name].nunique() > 1]:
         raise Refused(f"runs of several {several[0]}: best sizes are of one; give the rows of one of them")
     if not (np.isfinite(runs["cost_flops"]) & (runs["cost_flops"] > 0)).all():

@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 
-from scalelab.laws.study import GroupLaws
+from scalelab.laws.group import GroupLaws
 from scalelab.laws.fitted import Estimate
 
 

@@ -1,8 +1,8 @@
 """Chinchilla's Approach 2: the best size at each FLOP budget, from its valley of loss against size (arXiv:2203.15556).
 
 A valley is interpolated by Akima's splines in log N, log loss, as Porian et al. do (arXiv:2406.19146), and its bottom
-found again with noise added to every loss, which gives the bottom's own uncertainty. A parabola through the lowest points
-varies less, but is biased where sizes are far apart or the valley is skewed or off centre (arXiv:2603.22339).
+found again with noise added to every loss, which gives the bottom's own uncertainty. A parabola through the lowest
+points varies less, but is biased where sizes are far apart or the valley is skewed or off centre (arXiv:2603.22339).
 """
 
 import math
@@ -17,6 +17,7 @@ from scalelab.laws.isoflop_valley import BOTTOMS, LEAST_SIZES, Valley, valleys_o
 from scalelab.laws.law import Array
 from scalelab.laws.optima.noise import Noise
 
+LEAST_DRAWS = 10
 FLOOR = 0.33  # of the spacing of sizes: no bottom is known better than that (arXiv:2406.19146, its code)
 LEAST_INSIDE = 0.5  # share of the noisy bottoms that lie inside, for a budget to count
 
@@ -41,6 +42,8 @@ def isoflop(
     """
     if method not in BOTTOMS:
         raise unknown("method", method, BOTTOMS)
+    if draws < LEAST_DRAWS:
+        raise Refused(f"draws={draws}: accepted are {LEAST_DRAWS} or more; 1000 take under a second")
     if noise_nats is not None and not (math.isfinite(noise_nats) and noise_nats >= 0):
         raise Refused(f"noise_nats={noise_nats!r}: accepted is a finite number ≥ 0, the sd of one run's loss")
     runs, size = with_cost(table)

@@ -21,7 +21,8 @@ from scalelab.laws.law import Law
 from scalelab.laws.optima.noise import Noise
 from scalelab.laws.optima.optimum import Optimum
 from scalelab.laws.optima.regression import TWO_STAGE
-from scalelab.laws.study import GroupLaws, Laws
+from scalelab.laws.group import GroupLaws
+from scalelab.laws.study import Laws
 from scalelab.laws.validate.forms import FormScore
 from scalelab.laws.validate.published import Compared
 from scalelab.laws.validate.sensitivity import Card, Variation

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,47 +12,16 @@ from scalelab.errors import Refused, unknown
 from scalelab.laws.checked import checked
 from scalelab.laws.columns import NAMES, SCALES
 from scalelab.laws.fitted import Fit
+from scalelab.laws.group import GroupLaws
 from scalelab.laws.joint.fit import fit_joint
-from scalelab.laws.joint.result import Joint
-from scalelab.laws.losses import loss_fits
+from scalelab.laws.judged import judged
 from scalelab.laws.optima.cells import COVARIATES, Group, groups, swept_scales
 from scalelab.laws.optima.evidence import Evidence
-from scalelab.laws.optima.noise import Noise
-from scalelab.laws.optima.optimum import Optimum, optima
+from scalelab.laws.optima.optimum import optima
 from scalelab.laws.optima.regression import TWO_STAGE
-from scalelab.laws.validate.forms import FormScore
-from scalelab.laws.validate.published import USUAL, Compared, compare_losses, compare_settings, keys_of, params_column
-from scalelab.laws.validate.sensitivity import Card, farther, joint_card, loss_card
-from scalelab.laws.validate.settings import Validation, leave_out_largest
+from scalelab.laws.validate.published import USUAL, keys_of
 
 MIN_DRAWS = 100  # fewer leave a 95 % interval to two draws
-
-
-@dataclass(frozen=True, kw_only=True)
-class GroupLaws:
-    """What one group of trials says: its settings, its optima, and the laws fitted to them.
-
-    `key` is column → value of everything the group's runs share. `lr_fits` holds the laws of the optimal LR by name,
-    fitted to the optima (two stages); `joint` all runs in one likelihood; `loss_fits` the laws of the loss. `not_fitted`
-    says why others are not there. `n_failed` runs were dropped as infrastructure failures, `n_repeated` as repetitions
-    of a row; `n_diverged` are used.
-    """
-
-    key: dict[str, str | float]
-    noise: Noise | None
-    optima: list[Optimum]
-    lr_fits: dict[str, Fit]
-    joint: Joint | None
-    loss_fits: dict[str, Fit]
-    loss_scores: tuple[FormScore, ...]
-    validation: Validation | None
-    compared: tuple[Compared, ...]
-    cards: tuple[Card, ...]
-    not_fitted: dict[str, str]
-    n_runs: int
-    n_diverged: int
-    n_failed: int
-    n_repeated: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,7 +94,9 @@ def study(
     if not results:
         results = [_bare(key, rows) for key, rows in _by_names(runs)]
     done = [
-        _judged(group, _rows_of(runs, group.key), laws, keys, target, draws, [seed, place])
+        judged(
+            group, _rows_of(runs, group.key), names=laws, keys=keys, target=target, draws=draws, entropy=[seed, place]
+        )
         for place, group in enumerate(results)
     ]
     if not any(group.lr_fits or group.joint or group.loss_fits or group.optima for group in done):
@@ -193,40 +164,6 @@ def _group(
         n_failed=group.n_failed,
         n_repeated=group.n_repeated,
     )
-
-
-def _judged(
-    group: GroupLaws, rows: pd.DataFrame, names: Sequence[str] | None, keys: Sequence[str],
-    target: Mapping[str, float] | None, draws: int, entropy: list[int],
-) -> GroupLaws:  # fmt: skip
-    """The group with its loss laws, and with how far all of it is to be trusted."""
-    rng = np.random.default_rng([*entropy, *b"judged"])
-    not_fitted = dict(group.not_fitted)
-    ok = rows[rows["outcome"] == "OK"]
-    losses = loss_fits(ok, group.joint, group.optima, names=names, draws=draws, rng=rng)
-    compared: list[Compared] = []
-    cards: list[Card] = []
-    validation = None
-    if group.joint is not None:
-        compared += compare_settings(group.joint, keys, params_column(group.joint))
-        cards.append(joint_card(rows, group.joint, target or farther(group.joint.domain), rng=rng))
-        try:
-            validation = leave_out_largest(rows, group.joint, published=keys, rng=rng)
-        except Refused as refusal:
-            not_fitted["hold-out"] = str(refusal)
-    for name, fit in losses.fits.items():
-        try:
-            cards.append(loss_card(fit, losses.seen[name], target or farther(fit.domain)))
-        except Refused as refusal:
-            not_fitted[f"sensitivity of {name}"] = str(refusal)
-        break  # the best form's; the others' spread is that between forms
-    if losses.seen:
-        widest = max(losses.seen.values(), key=lambda seen: len(seen.inputs))
-        compared += compare_losses(widest, keys, widest.columns)
-    return replace(
-        group, loss_fits=losses.fits, loss_scores=losses.scores, validation=validation, compared=tuple(compared),
-        cards=tuple(cards), not_fitted=not_fitted | losses.refused,
-    )  # fmt: skip
 
 
 def _by_names(runs: pd.DataFrame) -> list[tuple[dict[str, str | float], pd.DataFrame]]:

@@ -78,6 +78,8 @@ def optimum_pairs(group: GroupLaws) -> Figure:
     if group.joint is None:
         raise Refused(f"no joint law of this group: {group.not_fitted.get('joint', 'it has no learning rates')}")
     exponents = [name for name in group.joint.estimates if " ~ " in name and "curvature" not in name]
+    if len(exponents) < 2:
+        raise Refused(f"{len(exponents)} exponent: there is no pair to draw")
     named = {name: " ~ ".join(SYMBOLS.get(part, part) for part in name.split(" ~ ")) for name in exponents}
     return pairs_of(
         {said: group.joint.estimates[name].value for name, said in named.items()},

@@ -65,8 +65,8 @@ def _own(
 ) -> list[tuple[str, str, str, Callable[[], Figure]]]:
     rows = rows_of(runs, group).drop(columns="log2_lr", errors="ignore")
     return [
-        (f"loss_law{suffix}", f"Loss law{of}", "Left: the law that predicts sizes left out best, over the best losses of every scale"
-         " (the runs themselves, where no learning rates were swept). Right: what each law leaves over.",
+        (f"loss_law{suffix}", f"Loss law{of}", "Left: the law that predicts sizes left out best. It is fitted to the"
+         " best loss of each scale, or to the runs themselves. Right: what each law leaves over.",
          lambda: loss_law(group, runs)),
         (f"isoflops{suffix}", f"IsoFLOP valleys{of}", "The best loss of every size at equal compute, and the best size"
          " of every budget; arrows where the smallest or largest size tried is best.", lambda: isoflops(rows)),

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -42,7 +43,7 @@ def hold_outs(laws: Laws) -> Figure:
 
 
 def sensitivities(laws: Laws) -> Figure:
-    """The projection with each choice varied in turn, as a ratio to the projection as fitted; a panel a card.
+    """How far the projection moves with each choice varied in turn; a panel a card.
 
     Raises:
         Refused: where nothing was varied.
@@ -60,12 +61,16 @@ def sensitivities(laws: Laws) -> Figure:
         fitted, varied = card.variations[0].projected, card.variations[1:]
         for place, output in enumerate(fitted):
             points = [
-                (v.projected[output] / fitted[output], row) for row, v in enumerate(varied) if output in v.projected
+                (100 * (v.projected[output] / fitted[output] - 1), row)
+                for row, v in enumerate(varied)
+                if output in v.projected
             ]
             axis.plot(*zip(*points, strict=True), "o", ms=5, color=f"C{place}", alpha=0.8, label=label(output))
-        axis.axvline(1.0, color="black", lw=0.8)
+        axis.axvline(0.0, color="black", lw=0.8)
         _rows(axis, [variation.choice for variation in varied])
-        axis.set_xlabel("projected value / as fitted")
+        reach = 1.15 * max([0.5, *(abs(float(x)) for line in axis.lines for x in np.asarray(line.get_xdata()))])
+        axis.set_xlim(-reach, reach)
+        axis.set_xlabel("change of the projected value (%)")
         axis.legend(fontsize=7, framealpha=0.7, edgecolor="none")
         axis.set_title(plain(name if len(laws.groups) > 1 else ""), fontsize=9)
     return drawn

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from scalelab.errors import Refused
-from scalelab.laws import fit, read, tables, write
+from scalelab.laws import study, read, tables, write
 from tests.laws.sweeps import sweep
 
 
@@ -38,7 +38,7 @@ def broken(rng, **changes):
 )
 def test_a_bad_value_is_refused_in_one_line(rng, changes, message):
     with pytest.raises(Refused, match=message) as refusal:
-        fit(broken(rng, **changes))
+        study(broken(rng, **changes))
     assert "\n" not in str(refusal.value)
 
 
@@ -53,7 +53,7 @@ def test_bad_tables_and_options_are_refused(rng):
         (table.assign(outcome="FAILED"), "every run FAILED"),
     ):
         with pytest.raises(Refused, match=message):
-            fit(wrong)
+            study(wrong)
     for options, message in (
         ({"draws": 10}, "accepted are 100 or more"),
         ({"theory": {"widht": 0}}, "did you mean 'width'"),
@@ -61,12 +61,12 @@ def test_bad_tables_and_options_are_refused(rng):
         ({"template": {"x": {1}}}, "what JSON can hold"),
     ):
         with pytest.raises(Refused, match=message):
-            fit(table, **options)
+            study(table, **options)
 
 
 def test_a_csv_needs_three_columns(rng):
     table = sweep(rng, diverged_from=-4)
-    laws = fit(table[["width", "lr", "loss_nats"]])
+    laws = study(table[["width", "lr", "loss_nats"]])
     group = laws.groups[0]
     assert group.key == {"parametrization": "unstated", "optimizer": "unstated", "data": "unstated"}
     assert group.n_diverged == 12
@@ -78,20 +78,20 @@ def test_a_csv_needs_three_columns(rng):
 def test_lrs_that_differ_by_rounding_are_one(rng):
     table = sweep(rng)
     jittered = table.assign(lr=table["lr"] * (1 + 1e-9 * table["seed"]))
-    assert fit(jittered).groups == fit(table).groups
+    assert study(jittered).groups == study(table).groups
 
 
 def test_failed_runs_and_repeated_rows_are_dropped_and_counted(rng):
     table = sweep(rng)
     failed = table.iloc[:2].assign(outcome="FAILED", loss_nats=np.nan)
-    laws = fit(pd.concat([table, failed, table.iloc[10:13]]))
+    laws = study(pd.concat([table, failed, table.iloc[10:13]]))
     group = laws.groups[0]
     assert (group.n_failed, group.n_repeated, group.n_runs) == (2, 3, len(table))
-    assert group.optima == fit(table).groups[0].optima
+    assert group.optima == study(table).groups[0].optima
 
 
 def test_groups_are_not_pooled(rng):
-    laws = fit(pd.concat([sweep(rng), sweep(rng, weight_decay=0.0, exponent=0.0)]))
+    laws = study(pd.concat([sweep(rng), sweep(rng, weight_decay=0.0, exponent=0.0)]))
     assert [group.key["weight_decay"] for group in laws.groups] == [0.0, 0.1]
     flat, steep = (group.lr_fits["power"].estimates["width"].value for group in laws.groups)
     assert flat == pytest.approx(0, abs=0.06)
@@ -100,13 +100,13 @@ def test_groups_are_not_pooled(rng):
 
 def test_batch_can_be_a_scale(rng):
     parts = [sweep(rng, centre=-7.2 + 0.5 * k, batch_tokens=65536 * 2**k) for k in range(3)]
-    laws = fit(pd.concat(parts), scales=("width", "depth", "params_non_embedding", "tokens", "batch_tokens"))
+    laws = study(pd.concat(parts), scales=("width", "depth", "params_non_embedding", "tokens", "batch_tokens"))
     assert len(laws.groups) == 1
     assert laws.groups[0].lr_fits["power"].estimates["batch_tokens"].value == pytest.approx(0.5, abs=0.06)
 
 
 def test_a_group_without_a_law_keeps_its_optima_and_says_why(rng):
-    laws = fit(pd.concat([sweep(rng), sweep(rng, optimizer="sgd", exponent=0, log2_lrs=(-12, -11, -10))]))
+    laws = study(pd.concat([sweep(rng), sweep(rng, optimizer="sgd", exponent=0, log2_lrs=(-12, -11, -10))]))
     censored = laws.groups[1]
     assert censored.lr_fits == {}
     assert "at or above" in censored.not_fitted["power"]
@@ -115,13 +115,13 @@ def test_a_group_without_a_law_keeps_its_optima_and_says_why(rng):
 
 def test_same_seed_same_laws(rng):
     table = sweep(rng)
-    assert fit(table, seed=1) == fit(table, seed=1)
-    assert fit(table, seed=1) != fit(table, seed=2)
+    assert study(table, seed=1) == study(table, seed=1)
+    assert study(table, seed=1) != study(table, seed=2)
 
 
 def test_round_trip(rng, tmp_path):
     table = pd.concat([sweep(rng), sweep(rng, optimizer="sgd", exponent=0, log2_lrs=(-12, -11, -10))])
-    laws = fit(table, theory={"width": 0}, template={"shape": [1, {"depth": 4}]}, sources=["sweeps/a"])
+    laws = study(table, theory={"width": 0}, template={"shape": [1, {"depth": 4}]}, sources=["sweeps/a"])
     write(laws, tmp_path / "laws.json")
     again = read(tmp_path / "laws.json")
     assert again == laws
@@ -135,8 +135,8 @@ def test_files_that_are_not_ours_are_refused(rng, tmp_path):
     with pytest.raises(Refused, match="cannot be read"):
         read(path)
     with pytest.raises(Refused, match="does not exist"):
-        write(fit(sweep(rng), draws=100), tmp_path / "nowhere" / "laws.json")
-    write(fit(sweep(rng), draws=100), path)
+        write(study(sweep(rng), draws=100), tmp_path / "nowhere" / "laws.json")
+    write(study(sweep(rng), draws=100), path)
     text = path.read_text()
     good = json.loads(text)
     damaged = json.loads(text)
@@ -161,17 +161,17 @@ def test_files_that_are_not_ours_are_refused(rng, tmp_path):
 
 def test_an_interrupted_write_leaves_the_old_file(rng, tmp_path, monkeypatch):
     path = tmp_path / "laws.json"
-    laws = fit(sweep(rng), draws=100)
+    laws = study(sweep(rng), draws=100)
     write(laws, path)
     monkeypatch.setattr("os.replace", lambda *_: (_ for _ in ()).throw(OSError("no space")))
     with pytest.raises(OSError, match="no space"):
-        write(fit(sweep(rng), draws=100), path)
+        write(study(sweep(rng), draws=100), path)
     assert read(path) == laws
     assert len(list(tmp_path.iterdir())) == 1
 
 
 def test_tables_have_a_row_a_cell_and_a_row_an_estimate(rng):
-    found = tables(fit(sweep(rng), theory={"width": 0}))
+    found = tables(study(sweep(rng), theory={"width": 0}))
     assert len(found["optima"]) == 4
     assert set(found["exponents"]["law"]) == {"power", "power_params", "constant", "loss"}
     width = found["exponents"].query("law == 'power' and parameter == 'width'").iloc[0]
@@ -183,5 +183,5 @@ def test_tables_have_a_row_a_cell_and_a_row_an_estimate(rng):
 def test_a_typical_fit_takes_well_under_a_second(rng):
     table = pd.concat([sweep(rng), sweep(rng, optimizer="sgd")])
     started = time.process_time()
-    fit(table)
+    study(table)
     assert time.process_time() - started < 1

@@ -134,6 +134,7 @@ def test_the_best_setting_of_each_size_counts(rng: np.random.Generator):
         (lambda t: t.drop(columns="params"), "params"),
         (lambda t: t.drop(columns=["tokens", "cost_flops"]), "cost_flops or tokens"),
         (lambda t: t.drop(columns="loss_nats"), "loss_nats"),
+        (lambda t: t.assign(outcome="DIVERGED"), "no run ended well"),
         (lambda t: t.assign(data=["a", "b"] * (len(t) // 2) + ["a"] * (len(t) % 2)), "several data"),
     ],
 )
@@ -142,11 +143,13 @@ def test_refuses_what_has_no_answer(change, said: str, rng: np.random.Generator)
         isoflop(change(sweep(rng)))
 
 
-def test_refuses_unknown_methods_and_noise(rng: np.random.Generator):
+def test_refuses_unknown_methods_noise_and_draws(rng: np.random.Generator):
     with pytest.raises(Refused, match="unknown method"):
         isoflop(sweep(rng), method="spline")
     with pytest.raises(Refused, match="noise_nats"):
         isoflop(sweep(rng), noise_nats=-1.0)
+    with pytest.raises(Refused, match="draws=0"):
+        isoflop(sweep(rng), draws=0)
 
 
 def test_same_seed_same_numbers(rng: np.random.Generator):

@@ -1,9 +1,7 @@
-"""The next runs: what they promise against what they give, by simulation, and whether they can be launched."""
+"""The next runs: what they promise against what they give, by simulation, and what comes first."""
 
 import itertools
-import json
 import math
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -12,19 +10,16 @@ import pytest
 from scalelab.errors import Refused
 from scalelab.laws import LAWS, Fit, Joint
 from scalelab.laws.checked import checked
-from scalelab.laws.design import NextRuns, Proposed, as_csv, as_studies, next_runs
+from scalelab.laws.design import Proposed, next_runs
 from scalelab.laws.design.of_joint import linear, student_covariance
 from scalelab.laws.design.search import Option, Question, best, designs
 from scalelab.laws.design.space import Space, run_flops
 from scalelab.laws.joint.fit import fit_joint
+from scalelab.laws.joint.valley import valley
 from scalelab.laws.observations import observations
 from scalelab.laws.optima.cells import groups
 from scalelab.laws.optima.optimum import optima
 from scalelab.laws.solve.fit import fit_observations
-from scalelab.overrides import overrides_of
-from scalelab.plan import plan
-from scalelab.target import target_spec
-from tests.conftest import make_spec
 from tests.laws.sweeps import sweep, true_log2_lr
 
 TARGET = {"width": 4096.0}
@@ -123,6 +118,51 @@ def test_a_loss_law_refitted_is_as_certain_as_was_promised():
         given.append(next_runs(LARGE, loss=loss_fit(extended)).now_sd)
     assert np.mean(promised) == pytest.approx(np.mean(given), rel=0.25)
     assert np.mean(given) < 0.9 * np.mean(now)
+
+
+def batch_runs(rng: np.random.Generator, cells) -> pd.DataFrame:
+    """Cells (params, tokens, lrs, batches) with valleys in both, and optima that scatter by 10 %."""
+    rows = []
+    for place, (params, tokens, lrs, batches) in enumerate(cells):
+        own_lr, own_batch = 0.1 * rng.standard_normal(2)
+        best_batch = np.log(5e5) + 0.5 * np.log(tokens / 1e10) + own_batch
+        for lr, batch in itertools.product(lrs, batches):
+            beside = np.log(batch) - best_batch
+            u = np.log(lr / 2e-3) + 0.5 * np.log(params / 3e8) - 0.35 * np.log(batch / 5e5) - own_lr + 0.06 * beside**2
+            rise = 0.008 * valley(np.array(u), 0.6)[0] + 0.006 * valley(np.array(beside), 0.2)[0]
+            loss = (1.8 + 400 / params**0.34 + 1000 / tokens**0.33) * np.exp(rise + 0.002 * rng.standard_normal())
+            rows.append(
+                {"run": f"{place}-{lr:g}-{batch:g}-{rng.integers(2**31)}", "params_non_embedding": params,
+                 "tokens": tokens, "batch_tokens": batch, "lr": lr, "seed": 0, "loss_nats": loss}
+            )  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+@pytest.mark.parametrize("of", ["lr", "batch_tokens"])
+def test_batches_are_designed_beside_learning_rates(of):
+    target = {"params_non_embedding": 7e9, "tokens": 1.4e11}
+    promised, given = [], []
+    for seed in range(3):
+        rng = np.random.default_rng([seed, 9])
+        grid = (2.0 ** np.arange(-11, -5), 2.0 ** np.arange(17, 22))
+        table = batch_runs(rng, [(n, d, *grid) for n in (1e8, 3e8, 1e9) for d in (3e9, 1e10, 3e10)])
+        found = next_runs(target, joint=joint_of(table), of=of, budget_flops=1e22)
+        assert all(len(b.lrs) >= 3 and len(b.batch_tokens) >= 3 for b in found.batches[1:])
+        cells = [(*(b.scale[name] for name in target), b.lrs, b.batch_tokens) for b in found.batches[1:]]
+        again = joint_of(pd.concat([table, batch_runs(rng, cells)]))
+        promised.append(found.then_sd / found.now_sd)
+        given.append(next_runs(target, joint=again, of=of).now_sd / found.now_sd)
+    assert np.mean(promised) == pytest.approx(np.mean(given), rel=0.25)
+    assert np.mean(promised) < 0.95
+
+
+def test_a_loss_law_beside_a_joint_fit_is_designed_in_sweeps_around_the_optimum(joint):
+    law = LAWS["kaplan_size"]
+    floors = pd.DataFrame([{**cell.scale, "loss_nats": math.exp(cell.log_loss)} for cell in joint.cells])
+    loss = fit_observations(law, observations(floors, law), rng=np.random.default_rng(0))
+    found = next_runs(TARGET, joint=joint, loss=loss, of="loss_nats", budget_flops=1e20)
+    assert found.then_sd < found.now_sd
+    assert all(len(batch.lrs) >= 3 and "width" in batch.scale for batch in found.batches)
 
 
 def test_information_of_a_cell_is_that_of_the_solver(joint):
@@ -254,58 +294,15 @@ def test_refusals_are_one_line(joint, target, options, said):
     assert "\n" not in str(refused.value)
 
 
+def test_a_loss_law_alone_refuses_what_is_no_scale():
+    fitted = loss_fit(ladder_of_runs(np.random.default_rng(0)))
+    with pytest.raises(Refused, match="unknown scale of the target 'foo'"):
+        next_runs({**LARGE, "foo": 3.0}, loss=fitted)
+    with pytest.raises(Refused, match="tokens of the target not given"):
+        next_runs({"params_non_embedding": 7e10}, loss=fitted)
+
+
 def test_the_cost_of_a_run_has_to_be_known():
     with pytest.raises(Refused, match="add the missing column"):
         run_flops({"width": 64.0, "tokens": 1e6})
     assert run_flops({"width": 64.0, "depth": 2.0, "tokens": 1e6}) == 6 * 12 * 2 * 64**2 * 1e6
-
-
-# --- as files ---------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def proxies() -> NextRuns:
-    table = sweep(np.random.default_rng(1), widths=(32, 64, 128), seeds=1, tokens=51200, batch_tokens=512)
-    return next_runs({"width": 512.0}, joint=joint_of(table), budget_flops=1e13)
-
-
-def test_studies_plan_exactly_the_proposed_runs(proxies, tmp_path: Path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    proxy = make_spec("mup", width=128, depth=4, hparams={"weight_decay": 0.02})
-    studies = as_studies(
-        proxies, name="more", stated=lambda scale: overrides_of(target_spec(proxy, {"width": int(scale["width"])}))
-    )
-    assert len(studies) == len(proxies.batches) >= 2
-    (tmp_path / "own" / "sweep").mkdir(parents=True)
-    for (name, text), batch in zip(studies.items(), proxies.batches, strict=True):
-        (tmp_path / "own" / "sweep" / f"{name}.yaml").write_text(text)
-        runs = plan([f"+sweep={name}"], multirun=True, directories=[str(tmp_path / "own")]).runs
-        width = int(batch.scale["width"])
-        family = target_spec(proxy, {"width": width})
-        wanted = {(lr, seed) for lr in batch.lrs for seed in batch.seeds}
-        assert {(run.spec.hparams.lr, run.spec.seed) for run in runs} == wanted and len(runs) == len(wanted)
-        for run in runs:
-            assert (run.spec.shape, run.spec.base) == (family.shape, family.base)
-            assert run.spec.hparams.weight_decay == 0.02
-            assert (run.spec.horizon.tokens, run.spec.horizon.batch_tokens) == (51200, 512)
-            assert run.folder.path == Path("runs/more") / run.spec.fingerprint
-        assert f"Budget: {len(runs)} runs" in text and text.startswith("# @package _global_\n")
-        assert max(map(len, text.splitlines())) <= 160
-
-
-def test_studies_without_more_said_rest_on_the_configuration(proxies, tmp_path: Path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "own" / "sweep").mkdir(parents=True)
-    (tmp_path / "own" / "sweep" / "next_2.yaml").write_text(as_studies(proxies)["next_2"])
-    runs = plan(["+sweep=next_2"], multirun=True, directories=[str(tmp_path / "own")]).runs
-    assert len(runs) == proxies.batches[1].n_runs
-    assert {run.spec.shape.depth for run in runs} == {4}
-
-
-def test_a_count_of_parameters_makes_a_table_and_no_study():
-    found = next_runs(LARGE, loss=loss_fit(ladder_of_runs(np.random.default_rng(0))), budget_flops=3e22)
-    with pytest.raises(Refused, match="take the runs as CSV"):
-        as_studies(found)
-    (head, *rows) = as_csv(found).splitlines()
-    assert head == "proposal,params_non_embedding,tokens,seed,cost_flops,why" and len(rows) == found.n_runs
-    assert json.loads(rows[0].split(",")[1]) == found.batches[0].scale["params_non_embedding"]

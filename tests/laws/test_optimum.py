@@ -7,12 +7,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scalelab.errors import Refused
-from scalelab.laws import fit
+from scalelab.laws import study
 from tests.laws.sweeps import sweep, true_log2_lr
 
 
 def optima(table: pd.DataFrame, **options: object) -> list:
-    return fit(table, **options).groups[0].optima
+    return study(table, **options).groups[0].optima
 
 
 def test_known_optimum_is_recovered_exactly_without_noise(rng):
@@ -64,9 +64,9 @@ def test_seed_offsets_do_not_move_or_blur_the_optimum():
 
 def test_noise_names_its_source(rng):
     replicated, single, three = (
-        fit(sweep(rng, seeds=3)).groups[0].noise,
-        fit(sweep(rng, seeds=1)).groups[0].noise,
-        fit(sweep(rng, seeds=1, exponent=0, log2_lrs=(-8, -7, -6))).groups[0].noise,
+        study(sweep(rng, seeds=3)).groups[0].noise,
+        study(sweep(rng, seeds=1)).groups[0].noise,
+        study(sweep(rng, seeds=1, exponent=0, log2_lrs=(-8, -7, -6))).groups[0].noise,
     )
     assert (replicated.source, single.source, three.source) == ("seed replicates", "residuals", "assumed")
     assert replicated.sd_nats == pytest.approx(np.hypot(0.004, 0.004), rel=0.4)
@@ -99,7 +99,7 @@ def test_one_diverged_seed_of_three_does_not_bracket(rng):
 def test_a_scale_that_always_diverged_bounds_its_optimum_from_above(rng):
     table = sweep(rng)
     table.loc[table["width"] == 1024, ["loss_nats", "outcome"]] = [np.nan, "DIVERGED"]
-    laws = fit(table)
+    laws = study(table)
     last = laws.groups[0].optima[-1]
     assert (last.status, last.high, last.log2_lr_stable, last.loss_nats) == ("DIVERGED", -10, None, None)
     assert laws.groups[0].lr_fits["power"].n == 4
@@ -113,11 +113,11 @@ def test_one_stable_lr_is_unusable(rng):
 
 def test_all_diverged_is_refused(rng):
     with pytest.raises(Refused, match=r"every run diverged.*try lower LRs"):
-        fit(sweep(rng, diverged_from=-20))
+        study(sweep(rng, diverged_from=-20))
 
 
 def test_one_group_that_always_diverged_does_not_stop_the_others(rng):
-    laws = fit(pd.concat([sweep(rng), sweep(rng, optimizer="sgd", diverged_from=-20)]))
+    laws = study(pd.concat([sweep(rng), sweep(rng, optimizer="sgd", diverged_from=-20)]))
     kept, lost = laws.groups
     assert "power" in kept.lr_fits
     assert lost.lr_fits == {}

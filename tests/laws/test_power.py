@@ -8,12 +8,13 @@ from scipy.optimize import minimize
 from scipy.stats import norm
 
 from scalelab.errors import Refused
-from scalelab.laws import LAWS, censored, fit
+from scalelab.laws import LAWS, study
+from scalelab.laws.optima import censored
 from tests.laws.sweeps import sweep, true_log2_lr
 
 
 def power(table: pd.DataFrame, **options: object):
-    return fit(table, **options).groups[0].lr_fits["power"]
+    return study(table, **options).groups[0].lr_fits["power"]
 
 
 def test_exponent_is_recovered(rng):
@@ -44,7 +45,7 @@ def test_predictions_cover_a_new_scale():
 
 
 def test_point_estimate_is_weighted_least_squares(rng):
-    group = fit(sweep(rng, scatter=0.2)).groups[0]
+    group = study(sweep(rng, scatter=0.2)).groups[0]
     fitted = group.lr_fits["power"]
     x = np.log2([o.scale["width"] / 128 for o in group.optima])
     weights = [1 / (o.sd_octaves**2 + fitted.scatter**2) for o in group.optima]
@@ -107,7 +108,7 @@ def test_censored_maximum_refuses_what_bounds_cannot_determine():
 def test_a_censored_scale_is_neither_dropped_nor_taken_for_a_point(rng):
     full = sweep(rng, exponent=-1.0, centre=-6, log2_lrs=tuple(range(-12, -3)))
     cut = full[(full["width"] < 1024) | (full["lr"] >= 2.0**-9)]
-    group = fit(cut).groups[0]
+    group = study(cut).groups[0]
     assert [o.status for o in group.optima] == ["INTERIOR"] * 3 + ["AT_OR_BELOW"]
     assert group.lr_fits["power"].estimates["width"].value == pytest.approx(-1.0, abs=0.1)
     assert group.lr_fits["power"].n == 4
@@ -118,7 +119,7 @@ def test_brackets_alone_can_carry_a_law(rng):
     parts = [
         sweep(rng, widths=(width,), centre=-6.8 - k, diverged_from=-6 - k) for k, width in enumerate((128, 256, 512))
     ]
-    group = fit(pd.concat(parts)).groups[0]
+    group = study(pd.concat(parts)).groups[0]
     assert {o.status for o in group.optima} == {"BRACKETED"}
     width = group.lr_fits["power"].estimates["width"]
     assert width.contains(-1.0)
@@ -126,7 +127,7 @@ def test_brackets_alone_can_carry_a_law(rng):
 
 
 def test_theory_is_held_against_measurement(rng):
-    laws = fit(pd.concat([sweep(rng, exponent=0.0), sweep(rng, exponent=-1.0, optimizer="sgd")]), theory={"width": 0})
+    laws = study(pd.concat([sweep(rng, exponent=0.0), sweep(rng, exponent=-1.0, optimizer="sgd")]), theory={"width": 0})
     agreeing, breaking = (group.lr_fits["power"].estimates["width"] for group in laws.groups)
     assert agreeing.contains(0) and abs(agreeing.z(0)) < 2
     assert not breaking.contains(0) and breaking.z(0) < -5
@@ -139,7 +140,7 @@ def test_hold_out_is_the_error_of_a_law_that_never_saw_the_largest(rng):
     table = sweep(rng)
     held = power(table).hold_out
     without = power(table[table["width"] < 1024])
-    largest = fit(table).groups[0].optima[-1]
+    largest = study(table).groups[0].optima[-1]
     assert held.scale["width"] == 1024
     assert held.predicted_log2_lr == pytest.approx(np.log2(without.predict(width=1024).value), abs=0.01)
     assert held.error_octaves == held.predicted_log2_lr - largest.log2_lr
@@ -158,7 +159,7 @@ def test_few_scales_say_what_the_interval_rests_on(rng):
 
 def test_one_scale_is_refused(rng):
     with pytest.raises(Refused, match=r"one scale only \(width 128"):
-        fit(sweep(rng, widths=(128,)))
+        study(sweep(rng, widths=(128,)))
 
 
 def test_inputs_that_move_together_are_not_told_apart(rng):
@@ -196,10 +197,10 @@ def test_prediction_says_how_far_outside_it_is(rng):
 def test_loss_law_frees_its_asymptote_with_four_sizes(rng):
     table = sweep(rng, widths=(64, 128, 256, 512, 1024), exponent=0, noise_nats=1e-4, offset_nats=0)
     table["loss_nats"] += -3.5 + 0.1 * np.log2(table["width"] / 128) + 2.0 + 1.5 * (table["width"] / 64) ** -0.6
-    four = fit(table).groups[0].loss_fit
+    four = study(table).groups[0].loss_fit
     assert four.estimates["E"].value == pytest.approx(2.0, abs=0.05)
     assert four.estimates["alpha"].value == pytest.approx(0.3, abs=0.03)  # in parameters, which go as width²
-    three = fit(table[table["width"] < 512]).groups[0].loss_fit
+    three = study(table[table["width"] < 512]).groups[0].loss_fit
     assert three.estimates["E"].value == 0
     assert "log-linear" in three.status
 

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from scalelab.laws import fit
+from scalelab.laws import study
 
 DATA = Path(os.environ.get("SCALELAB_DATA", Path(__file__).parents[2].parent / "shared" / "data"))
 RUNS = DATA / "steplaw" / "dense_lr_bs_loss.csv"
@@ -28,7 +28,7 @@ def test_conditional_law_of_published_runs():
             "outcome": np.where(runs["smooth loss"] > 4, "DIVERGED", "OK"),
         }
     )
-    group = fit(table, scales=("params_non_embedding", "tokens", "batch_tokens"), draws=400).groups[0]
+    group = study(table, scales=("params_non_embedding", "tokens", "batch_tokens"), draws=400).groups[0]
     assert Counter(o.status for o in group.optima)["INTERIOR"] == 157
     estimates = group.lr_fits["power_params"].estimates
     assert estimates["params_non_embedding"].value == pytest.approx(-0.594, abs=0.06)

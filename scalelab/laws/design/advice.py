@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from scalelab.laws.columns import SETTINGS
 from scalelab.laws.design.proposed import Proposed
 from scalelab.laws.design.settings import ladder
-from scalelab.laws.design.space import run_flops
+from scalelab.laws.design.space import Space, run_flops
 from scalelab.laws.joint.result import Joint
 from scalelab.laws.optima.optimum import Optimum
 
@@ -14,10 +14,10 @@ REPLICATES = (1, 2, 3)  # seeds of one setting, 0 being what a sweep without rep
 NEAR_BATCH = 2.0  # factor
 
 
-def repairs(joint: Joint | None, optima: Sequence[Optimum], sd: float) -> list[Proposed]:
+def repairs(space: Space, joint: Joint | None, optima: Sequence[Optimum], sd: float) -> list[Proposed]:
     """Proposals that mend the sweep itself, cheapest first. They leave `sd`, in which the fit's own doubts about such
     cells already stand, as it is."""
-    found = [_extended(optimum, sd) for optimum in optima if optimum.status != "INTERIOR" and _matters(joint, optimum)]
+    found = [_extended(space, o, sd) for o in optima if o.status != "INTERIOR" and _matters(joint, o)]
     if joint is not None and "no seed was replicated" in joint.noise_source and "lr" in joint.coordinates:
         found.append(_replicated(joint, sd))
     return sorted(found, key=lambda proposed: proposed.cost_flops)
@@ -41,7 +41,8 @@ def further_lrs(optimum: Optimum) -> tuple[float, ...]:
 def _matters(joint: Joint | None, optimum: Optimum) -> bool:
     """Whether the cell's batch is near the best one; learning rates of other batches are not what anybody will use."""
     batch = optimum.scale.get("batch_tokens")
-    if joint is None or batch is None or "batch_tokens" not in joint.coordinates:
+    told = joint is not None and "batch_tokens" in joint.coordinates and joint.reference.keys() <= optimum.scale.keys()
+    if joint is None or batch is None or not told:
         return True
     best = joint.predict(**_own(joint, optimum.scale)).values["batch_tokens"].value
     return best / NEAR_BATCH <= batch <= best * NEAR_BATCH
@@ -52,9 +53,10 @@ def _own(joint: Joint, scale: Mapping[str, float]) -> dict[str, float]:
     return {name: scale[name] for name in joint.reference if name != "batch_tokens"}
 
 
-def _extended(optimum: Optimum, sd: float) -> Proposed:
+def _extended(space: Space, optimum: Optimum, sd: float) -> Proposed:
     lrs = further_lrs(optimum)
-    scale = {name: value for name, value in optimum.scale.items() if name not in SETTINGS}
+    stated = {name: value for name, value in optimum.scale.items() if name not in SETTINGS}
+    scale = space.full(stated) if all(name in stated for name in space.names) else stated
     held = {name: (optimum.scale[name],) if name in optimum.scale else () for name in ("batch_tokens", "weight_decay")}
     return Proposed(
         scale=scale, lrs=lrs, batch_tokens=held["batch_tokens"], weight_decays=held["weight_decay"], seeds=(0,),

@@ -58,7 +58,7 @@ def next_runs(
     else:
         question, options = _of_joint(joint, of, target, space.full(target), candidates, batch_tokens)
     now = sd = question.sd([])
-    first = repairs(joint, optima, now)
+    first = repairs(space, joint, optima, now)
     chosen, proposed = _within(designs(question, list(options)) if options else [], first, budget_flops, _spent(joint))
     for place, option in enumerate(chosen):
         before, sd = sd, question.sd(chosen[: place + 1])
@@ -80,9 +80,10 @@ def _of_loss(
 ) -> tuple[Question, Options]:
     assert loss is not None
     question, information_CZZ = of_loss.question(loss, target, candidates)
+    model = linear(joint) if joint else None
     found = {}
     for site, scale in enumerate(candidates):
-        way = tuned(joint, scale)
+        way = tuned(model, scale)
         cost = way.n_runs * run_flops(scale)
         found[Option(site=site, richness=way.richness, cost_flops=cost, information_PP=information_CZZ[site])] = way
     return question, found
@@ -122,8 +123,8 @@ def _space(joint: Joint | None, loss: Fit | None, target: Mapping[str, float]) -
         names = tuple(loss.columns.get(name, name) for name in loss.reference)
         if odd := [name for name in names if name not in SCALES]:
             raise Refused(f"the {loss.law.name} law is in {odd[0]}, which is no scale: designs are for laws of scales")
-        limits = {name: loss.domain[of] for of, name in zip(loss.reference, names, strict=True)}
-        stated = {name: (value, value) for name, value in target.items() if name not in limits}
+        limits = {name: loss.domain[own] for own, name in zip(loss.reference, names, strict=True)}
+        stated = {name: (value, value) for name, value in target.items() if name in SCALES and name not in limits}
         corners = tuple({n: pair[end] for n, pair in (limits | stated).items()} for end in (0, 1))
         space = Space(names=names, cells=corners, again=True)
     if missing := [name for name in space.names if name not in target]:

@@ -5,9 +5,8 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from scalelab.laws.design.of_joint import Linear, linear
+from scalelab.laws.design.of_joint import Linear
 from scalelab.laws.design.settings import LEAST_SIDE, ladder
-from scalelab.laws.joint.result import Joint
 
 SEEDS = (1, 2, 3)
 WIDER = (0, 1)
@@ -52,11 +51,11 @@ def ways(model: Linear, scale: Mapping[str, float], *, of: str) -> list[Way]:
     return found
 
 
-def tuned(joint: Joint | None, scale: Mapping[str, float]) -> Way:
+def tuned(model: Linear | None, scale: Mapping[str, float]) -> Way:
     """One observation of the best loss: a narrow grid about the predicted optimum, or one run where none is known."""
-    if joint is None:
+    if model is None:
         return Way(lrs=(), batch_tokens=(), weight_decays=(), seeds=1, richness=(0,))
-    return ways(linear(joint), scale, of=next(iter(joint.coordinates)))[0]
+    return ways(model, scale, of=next(iter(model.joint.coordinates)))[0]
 
 
 def _batches(model: Linear) -> list[float | None]:

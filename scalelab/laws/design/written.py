@@ -61,7 +61,7 @@ def _study(found: NextRuns, batch: Proposed, name: str, place: int, stated: Sequ
     given |= {key: _number(batch.scale[key]) for key in KEYS if key in batch.scale}
     groups = [f"  - override /{key}: {given.pop(key)}" for key in GROUPS if key in given]
     fixed = {key: value for key, value in given.items() if key not in (*swept, "seed", "study")}
-    tuned = ", ".join(swept)
+    tuned = ", ".join(key for key, values in swept.items() if len(values) > 1) or "nothing"
     lines = [
         "# @package _global_",
         "#",

@@ -86,16 +86,22 @@ def groups(table: pd.DataFrame, *, scales: Sequence[str]) -> list[Group]:
 
 
 def _cell(scale: Mapping[str, float], runs: pd.DataFrame) -> Cell:
-    wide = runs.assign(loss_nats=runs["loss_nats"].where(runs["outcome"] == "OK"))
-    losses = wide.pivot_table(index="seed", columns="log2_lr", values="loss_nats", aggfunc="mean", dropna=False)
-    share = (runs["outcome"] == "DIVERGED").groupby(runs["log2_lr"]).mean().sort_index()
+    log2_lr_L, place_N = np.unique(runs["log2_lr"].to_numpy(float), return_inverse=True)
+    seeds, seed_N = np.unique(runs["seed"].to_numpy(str), return_inverse=True)
+    diverged_N = (runs["outcome"] == "DIVERGED").to_numpy()
+    ok_N = (runs["outcome"] == "OK").to_numpy()
+    # A seed has one run at an LR; where rounding made two LRs one, it has their mean.
+    count_SL, total_SL = np.zeros((2, len(seeds), len(log2_lr_L)))
+    np.add.at(count_SL, (seed_N[ok_N], place_N[ok_N]), 1.0)
+    np.add.at(total_SL, (seed_N[ok_N], place_N[ok_N]), runs["loss_nats"].to_numpy(float)[ok_N])
+    share_L = np.bincount(place_N, weights=diverged_N) / np.bincount(place_N)
     return Cell(
         scale=scale,
-        log2_lr_L=losses.columns.to_numpy(dtype=float),
-        loss_SL=losses.to_numpy(dtype=float),
-        diverged_L=share.to_numpy(dtype=float) >= 0.5,
+        log2_lr_L=log2_lr_L,
+        loss_SL=np.divide(total_SL, count_SL, out=np.full_like(total_SL, np.nan), where=count_SL > 0),
+        diverged_L=share_L >= 0.5,
         n_runs=len(runs),
-        n_diverged=int((runs["outcome"] == "DIVERGED").sum()),
+        n_diverged=int(diverged_N.sum()),
     )
 
 

@@ -3,7 +3,7 @@
 from scalelab.laws.columns import NAMES, SETTINGS
 from scalelab.laws.report_card.facts import Facts
 from scalelab.laws.report_card.item import Item, half, item
-from scalelab.laws.study import GroupLaws
+from scalelab.laws.group import GroupLaws
 
 SECTION = "Data collection"
 

@@ -8,7 +8,8 @@ import pandas as pd
 
 from scalelab.laws.columns import NAMES, PARAMS
 from scalelab.laws.law import Array
-from scalelab.laws.study import GroupLaws, Laws
+from scalelab.laws.group import GroupLaws
+from scalelab.laws.study import Laws
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

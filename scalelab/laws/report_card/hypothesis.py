@@ -3,7 +3,7 @@
 from scalelab.laws.columns import DERIVED, UNITS
 from scalelab.laws.report_card.facts import Facts
 from scalelab.laws.report_card.item import Item, item
-from scalelab.laws.study import GroupLaws
+from scalelab.laws.group import GroupLaws
 
 SECTION = "Hypothesis"
 NONE = "no law was fitted; the warnings say why"

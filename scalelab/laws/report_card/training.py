@@ -6,7 +6,7 @@ import pandas as pd
 from scalelab.laws.columns import PARAMS
 from scalelab.laws.report_card.facts import Facts, span
 from scalelab.laws.report_card.item import Item, half, item
-from scalelab.laws.study import GroupLaws
+from scalelab.laws.group import GroupLaws
 
 SECTION = "Training"
 
@@ -24,7 +24,7 @@ def training(facts: Facts) -> list[Item]:
         item(SECTION, "Was data repeated?", _repeated(facts), "give the column unique_tokens"),
         _flops(facts),
         item(SECTION, "Which optimizer?", ", ".join(facts.words("optimizer")), "give the column optimizer"),
-        item(SECTION, "Which schedule: warm-up, decay, final learning rate?", conventions.get("schedule") or _schedule(facts),
+        item(SECTION, "Which schedule: warm-up, decay, final learning rate?", _schedule(facts),
              "say what the learning rate does over a run, and whether it ended at the horizon"),
         item(SECTION, "How were hyperparameters chosen?", facts.of_groups(_chosen),
              "say how the learning rate and the batch of each size were set"),
@@ -34,7 +34,9 @@ def training(facts: Facts) -> list[Item]:
 
 
 def _schedule(facts: Facts) -> str | None:
-    """From the full specifications of run folders."""
+    """As stated, or from the full specifications of run folders."""
+    if stated := facts.laws.conventions.get("schedule"):
+        return stated
     horizons = [spec["horizon"] for spec in (facts.laws.template or {}).values() if isinstance(spec, dict)
                 and {"schedule", "warmup_fraction"} <= set(spec.get("horizon", {}))]  # fmt: skip
     said = [

@@ -10,6 +10,7 @@ ratio of Student's t to the normal at 95 %, which makes percentiles of the draws
 from dataclasses import dataclass, replace
 
 import numpy as np
+import numpy.typing as npt
 from scipy import stats
 
 from scalelab.errors import Refused
@@ -20,6 +21,7 @@ from scalelab.laws.solve.problem import Problem
 
 WEBB = np.array([sign * np.sqrt(k / 2) for sign in (-1, 1) for k in (1, 2, 3)])
 TOLERANCE = 1e-7  # of a refit: far below what its percentile needs
+BLOCK = 2**22  # weights that are held at a time
 SHARPEST = 0.03  # of the δ that suits the residuals: with one far smaller, refits stick near where they start
 
 
@@ -32,7 +34,7 @@ class Bootstrap:
 
 
 def bootstrap(
-    problem: Problem, theta_P: Array, cluster_N: Array, *, draws: int, rng: np.random.Generator
+    problem: Problem, theta_P: Array, cluster_N: npt.NDArray[np.intp], *, draws: int, rng: np.random.Generator
 ) -> Bootstrap:
     """Refit to `draws` resamples of the clusters, numbered 0..C−1 in `cluster_N`.
 
@@ -42,21 +44,33 @@ def bootstrap(
     clusters, p = int(cluster_N.max()) + 1, len(theta_P)
     if clusters <= p:
         raise Refused(f"{clusters} independent runs or cells for {p} parameters: a law needs more of them than that")
+    at_a_time = max(BLOCK // len(cluster_N), 1)
+    theta_DP = np.concatenate([
+        _refitted(problem, theta_P, cluster_N, min(at_a_time, draws - first), rng)
+        for first in range(0, draws, at_a_time)
+    ])  # fmt: skip
+    return Bootstrap(theta_DP=theta_P + stretch(clusters, p) * (theta_DP - theta_P), failed=draws - len(theta_DP))
+
+
+def _refitted(
+    problem: Problem, theta_P: Array, cluster_N: npt.NDArray[np.intp], draws: int, rng: np.random.Generator
+) -> Array:
+    clusters = int(cluster_N.max()) + 1
     counts_DC = rng.multinomial(clusters, np.full(clusters, 1 / clusters), size=draws).astype(float)
     # A resample with too few distinct clusters has no optimum of its own.
-    enough = (counts_DC > 0).sum(axis=1) > p
+    enough = (counts_DC > 0).sum(axis=1) > len(theta_P)
     counts_DC = counts_DC[enough] if enough.any() else counts_DC + 1e-3
     solved = minimise(
         problem.residuals, _rounded(problem, theta_P), np.repeat(theta_P[None], len(counts_DC), axis=0),
         weight_RN=counts_DC[:, cluster_N], tolerance=TOLERANCE, most=100,
     )  # fmt: skip
-    kept_DP = solved.theta_RP[np.isfinite(solved.value_R)]
-    return Bootstrap(theta_DP=theta_P + stretch(clusters, p) * (kept_DP - theta_P), failed=draws - len(kept_DP))
+    return solved.theta_RP[np.isfinite(solved.value_R)]
 
 
 def simulated(
-    problem: Problem, theta_P: Array, cluster_N: Array, sd: float, *, draws: int, rng: np.random.Generator
-) -> Bootstrap:
+    problem: Problem, theta_P: Array, cluster_N: npt.NDArray[np.intp], sd: float, *, draws: int,
+    rng: np.random.Generator,
+) -> Bootstrap:  # fmt: skip
     """Refit to `draws` sets of observations simulated from the fit, for clusters too few to resample.
 
     Independent observations get normal errors of standard deviation `sd` (of the residuals, freed of what was fitted).

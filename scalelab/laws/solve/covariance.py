@@ -10,6 +10,7 @@ taken over a window as wide as the residuals' own spread, as for the density in 
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from scalelab.laws.law import Array
 from scalelab.laws.solve.objective import NORMAL_MAD
@@ -41,7 +42,7 @@ class Covariance:
         return np.asarray(np.maximum(np.diag(self.matrix_PP) / own, 0.05))
 
 
-def covariance(problem: Problem, theta_P: Array, cluster_N: Array) -> Covariance:
+def covariance(problem: Problem, theta_P: Array, cluster_N: npt.NDArray[np.intp]) -> Covariance:
     """The covariance at an optimum; `cluster_N` are cluster numbers 0..C−1."""
     residual_RN, slope_RNP = problem.residuals(theta_P[None])
     r_N, slope_NP = residual_RN[0], slope_RNP[0]

@@ -11,7 +11,7 @@ from scalelab.laws.observations import Observations
 from scalelab.laws.solve.bootstrap import bootstrap, simulated
 from scalelab.laws.solve.covariance import Covariance, covariance
 from scalelab.laws.solve.objective import CHINCHILLA, NORMAL_MAD, Objective
-from scalelab.laws.solve.optimum import Best, best
+from scalelab.laws.solve.optimum import REACHED, Best, best
 from scalelab.laws.solve.problem import Problem
 from scalelab.laws.solve.profile import Profile, profile
 
@@ -61,9 +61,11 @@ def fit_observations(
     spread = covariance(at.problem, at.found.theta_P, seen.cluster_N)
     traced = profile(at.problem, at.found.theta_P, at.found.value, spread, clusters=clusters)
     if traced.better_P is not None:  # a profile that finds a lower point has found a better optimum
-        at = replace(at, found=replace(best(at.problem, near=traced.better_P), starts=at.found.starts,
-                                       followed=at.found.followed, reached=0))  # fmt: skip
-        at = replace(at, residual_N=at.problem.residuals(at.found.theta_P[None])[0][0])
+        better = best(at.problem, near=traced.better_P)
+        reached = at.found.reached if at.found.value <= better.value * (1 + REACHED) else 0
+        better = replace(better, starts=at.found.starts, followed=at.found.followed, reached=reached)
+        residual_N = at.problem.residuals(better.theta_P[None])[0][0]
+        at = replace(at, found=better, residual_N=residual_N)
         spread = covariance(at.problem, at.found.theta_P, seen.cluster_N)
         traced = profile(at.problem, at.found.theta_P, at.found.value, spread, clusters=clusters)
     p = len(law.parameters)

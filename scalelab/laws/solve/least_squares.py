@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from scalelab.laws.law import Array
 from scalelab.laws.solve.objective import Objective
@@ -20,7 +21,7 @@ CRAWL = 0.1  # share of reweighted least squares in the curvature
 FIRST = 2  # steps of pure reweighted least squares, which are safe far from the optimum
 MOST = 1e8  # damping at which a problem cannot be improved any more
 EXACT = 1e-24  # mean square of residuals that are rounding errors
-CHUNK = 256  # problems at a time: the derivatives of so many stay in cache
+CHUNK = 65_536  # residuals at a time, a few hundred problems of a few hundred: their derivatives stay in cache
 
 Residuals = Callable[[Array], tuple[Array, Array]]
 
@@ -31,7 +32,7 @@ class Solution:
 
     theta_RP: Array
     value_R: Array
-    converged_R: Array
+    converged_R: npt.NDArray[np.bool_]
     iterations: int
 
 
@@ -59,8 +60,9 @@ def minimise(
         most: steps at most.
     """
     parts = []
-    for first in range(0, len(start_RP), CHUNK):
-        rows = slice(first, first + CHUNK)
+    problems = max(CHUNK // residuals(start_RP[:1])[0].shape[1], 1)
+    for first in range(0, len(start_RP), problems):
+        rows = slice(first, first + problems)
         weight, shift, free = (None if part is None else part[rows] for part in (weight_RN, shift_RN, free_RP))
         parts.append(_minimised(residuals, objective, start_RP[rows], weight, shift, free, tolerance, most))
     return Solution(

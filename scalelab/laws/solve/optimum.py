@@ -11,6 +11,7 @@ from scalelab.laws.solve.objective import Objective
 from scalelab.laws.solve.problem import Problem
 
 FINALISTS = 8  # starts that are followed to their end, the best of those that a law offers
+SCREENED = 4096  # observations that starts are compared on; more would tell them apart no better
 REACHED = 1e-4  # relative: a start that ends so near the best objective has reached it
 
 
@@ -32,12 +33,13 @@ def best(problem: Problem, *, near: Array | None = None) -> Best:
     Raises:
         Refused: where the law has no value at any start.
     """
+    some = _thinned(problem)
     if near is not None:
         start_RP = np.atleast_2d(near)
     else:
         assert problem.law.starts is not None
-        start_RP = problem.coordinates(problem.law.starts(problem.inputs, problem.output_N))
-    screen_R = problem.value(start_RP)
+        start_RP = problem.coordinates(problem.law.starts(some.inputs, some.output_N))
+    screen_R = some.value(start_RP)
     order = np.argsort(screen_R, kind="stable")[:FINALISTS]
     order = order[np.isfinite(screen_R[order])]
     if not len(order):
@@ -56,6 +58,15 @@ def best(problem: Problem, *, near: Array | None = None) -> Best:
         followed=len(order),
         reached=int((value_R <= value * (1 + REACHED) + 1e-300).sum()),
     )
+
+
+def _thinned(problem: Problem) -> Problem:
+    """The problem on as many of its observations as screening needs."""
+    if len(problem.output_N) <= SCREENED:
+        return problem
+    rows = np.random.default_rng(0).choice(len(problem.output_N), SCREENED, replace=False)
+    inputs = {name: values[rows] for name, values in problem.inputs.items()}
+    return replace(problem, inputs=inputs, output_N=problem.output_N[rows])
 
 
 def _gentler(problem: Problem, theta_RP: Array) -> list[Objective]:
