@@ -20,7 +20,7 @@ import os
 from pathlib import Path
 
 from scalelab import plots, readers
-from scalelab.laws import drift, fit, tables
+from scalelab.laws import drift, study, tables
 
 HERE = Path("analysis") if Path("analysis").is_dir() else Path()
 source = Path(os.environ.get("SCALELAB_RUNS", HERE / "results" / "demo_runs.csv"))
@@ -28,15 +28,15 @@ runs = readers.read([source])
 runs.table.groupby(["parametrization", "width"])[["loss_nats"]].agg(["count", "min"])
 
 # %% [markdown]
-# The valleys: validation loss against the peak learning rate at the base. Points are seeds, lines their mean, stars the
-# fitted optima, crosses diverged runs.
+# The valleys: validation loss against the peak learning rate at the base. Points are seeds, thick lines the fitted
+# valleys, stars the optima, crosses diverged runs.
 
 # %%
-laws = fit(runs.table, theory={"width": 0})
+laws = study(runs.table, theory={"width": 0})
 plots.valleys(laws, runs.table)
 
 # %% [markdown]
-# The optimum against width, with the fitted power law and its 95 % band, extrapolated to four times the largest width.
+# The optimum against width, with the joint law and its 95 % band, extrapolated to four times the largest width.
 
 # %%
 plots.optimum_against_scale(laws)

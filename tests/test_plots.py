@@ -42,7 +42,8 @@ def censored() -> tuple[Laws, pd.DataFrame]:
     sp = sweep(np.random.default_rng(1), seeds=2, centre=-5.0, exponent=-1.0, parametrization="sp")
     above, below = (sp["width"] == 128) & (sp["lr"] > 2**-6.5), (sp["width"] == 256) & (sp["lr"] < 2**-5.5)
     runs = pd.concat([mup, sp[~above & ~below]], ignore_index=True)
-    runs.loc[(runs["width"] == 1024) & (runs["lr"] > 2**-4.5), ["loss_nats", "outcome"]] = [np.nan, "DIVERGED"]
+    hot = (runs["width"] == 1024) & (runs["lr"] > 2**-4.5)
+    runs = runs.assign(loss_nats=runs["loss_nats"].mask(hot), outcome=runs["outcome"].mask(hot, "DIVERGED"))
     return study(runs, draws=100), runs
 
 

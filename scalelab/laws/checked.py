@@ -44,7 +44,7 @@ def checked(table: pd.DataFrame, *, output: str = "loss_nats", needs: tuple[str,
             )
     if not any(name in table for name in (*SCALES, "cost_flops")):
         raise Refused(f"the table has no scale column: accepted are {', '.join(SCALES)}; add the one that was varied")
-    runs = table.copy()
+    runs = table.reset_index(drop=True)
     if "run" not in runs:
         runs["run"] = [f"row {index}" for index in range(len(runs))]
     _check_names(runs)
@@ -116,7 +116,7 @@ def _check_seeds(runs: pd.DataFrame, output: str) -> None:
         twins = first[(first[[*same, "seed"]] == first[[*same, "seed"]].iloc[0]).all(axis=1)]
         raise Refused(
             f"runs {', '.join(map(str, twins['run']))} are the same in every column but differ in result: "
-            "give them different seeds, or keep one"
+            "state what differs (lr? seed?), or keep one"
         )
 
 
@@ -131,7 +131,7 @@ def _snapped(log2_N: Array) -> Array:
         else:
             group[k] = group[k - 1]
     middle = np.bincount(group, weights=values) / np.bincount(group)
-    return np.asarray(middle.round(9)[group][place_N])
+    return np.asarray(middle.round(6)[group][place_N])
 
 
 def _numbers(runs: pd.DataFrame, name: str) -> "pd.Series[float]":

@@ -3,8 +3,8 @@
 import math
 from dataclasses import dataclass
 
-from scalelab.laws.group import GroupLaws
 from scalelab.laws.fitted import Estimate
+from scalelab.laws.group import GroupLaws
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -37,7 +37,13 @@ class LossLaws:
 
 
 def loss_fits(
-    runs: pd.DataFrame, joint: Joint | None, found: Sequence[Optimum], *, names: Sequence[str] | None, draws: int, rng: np.random.Generator
+    runs: pd.DataFrame,
+    joint: Joint | None,
+    found: Sequence[Optimum],
+    *,
+    names: Sequence[str] | None,
+    draws: int,
+    rng: np.random.Generator,
 ) -> LossLaws:
     """Fit the named loss laws, or the three that predict sizes left out best."""
     for name in names or ():
@@ -54,7 +60,10 @@ def loss_fits(
     for name in chosen:
         try:
             fits[name] = fit_observations(
-                LAWS[name], seen[name], draws=draws, rng=np.random.default_rng([int(rng.integers(2**31)), *name.encode()]),
+                LAWS[name],
+                seen[name],
+                draws=draws,
+                rng=np.random.default_rng([int(rng.integers(2**31)), *name.encode()]),
             )
         except Refused as refusal:
             refused[name] = str(refusal)
@@ -90,7 +99,9 @@ def carried(
         try:
             found = observations(rows, law)
             if (clusters := int(found.cluster_N.max()) + 1) <= len(law.parameters) + spare:
-                raise Refused(f"{law.name} has {len(law.parameters)} parameters, too many to choose it by {clusters} runs")
+                raise Refused(
+                    f"{law.name} has {len(law.parameters)} parameters, too many to choose it by {clusters} runs"
+                )
             seen[law.name] = found
         except Refused as refusal:
             refused[law.name] = str(refusal)

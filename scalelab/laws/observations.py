@@ -38,6 +38,8 @@ def observations(runs: pd.DataFrame, law: Law) -> Observations:
         Refused: on a missing input or output, an input that never varied, inputs that rise together, or no more
             independent runs than the law has parameters.
     """
+    if runs.empty:
+        raise Refused(f"no run ended with a finite {law.output}: there is nothing to fit {law.name} to")
     columns: dict[str, str] = {}
     inputs = {name: _column(runs, name, law, columns) for name in law.inputs}
     output_N = _column(runs, law.output, law, {})

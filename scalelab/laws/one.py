@@ -88,7 +88,9 @@ def _best(table: pd.DataFrame, law: Law, rng: np.random.Generator) -> Observatio
         joint = fit_joint(runs, draws=100, rng=rng, profiles=False)
         rows = pd.DataFrame([_row(cell) for cell in joint.cells if all(sd < VAGUE for _, sd in cell.settings.values())])
     if rows.empty:
-        raise Refused("no scale has an optimum between the settings tried: extend the grids; `study` says of each where")
+        raise Refused(
+            "no scale has an optimum between the settings tried: extend the grids; `study` says of each where"
+        )
     return observations(rows, law)
 
 

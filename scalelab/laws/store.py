@@ -16,12 +16,12 @@ from scalelab.errors import Refused, unknown
 from scalelab.files import write_atomically
 from scalelab.laws.fitted import Estimate, Fit, HoldOut, Search
 from scalelab.laws.forms import LAWS
+from scalelab.laws.group import GroupLaws
 from scalelab.laws.joint.result import CellBest, Joint
 from scalelab.laws.law import Law
 from scalelab.laws.optima.noise import Noise
 from scalelab.laws.optima.optimum import Optimum
 from scalelab.laws.optima.regression import TWO_STAGE
-from scalelab.laws.group import GroupLaws
 from scalelab.laws.study import Laws
 from scalelab.laws.validate.forms import FormScore
 from scalelab.laws.validate.published import Compared
@@ -107,9 +107,7 @@ def _group(data: Mapping[str, Any]) -> GroupLaws:
 
 def _validation(data: Mapping[str, Any]) -> Validation:
     scores = tuple(Score(**{**score, "chosen": tuple(score["chosen"])}) for score in data["scores"])
-    return Validation(
-        held_out=tuple(data["held_out"]), best=tuple(data["best"]), scores=scores, note=str(data["note"])
-    )
+    return Validation(held_out=tuple(data["held_out"]), best=tuple(data["best"]), scores=scores, note=str(data["note"]))
 
 
 def _joint(data: Mapping[str, Any]) -> Joint:

@@ -11,14 +11,11 @@ import pandas as pd
 from scalelab.errors import Refused, unknown
 from scalelab.laws.checked import checked
 from scalelab.laws.columns import NAMES, SCALES
-from scalelab.laws.fitted import Fit
 from scalelab.laws.group import GroupLaws
 from scalelab.laws.joint.fit import fit_joint
 from scalelab.laws.judged import judged
 from scalelab.laws.optima.cells import COVARIATES, Group, groups, swept_scales
-from scalelab.laws.optima.evidence import Evidence
-from scalelab.laws.optima.optimum import optima
-from scalelab.laws.optima.regression import TWO_STAGE
+from scalelab.laws.optima.two_stage import two_stage
 from scalelab.laws.validate.published import USUAL, keys_of
 
 MIN_DRAWS = 100  # fewer leave a 95 % interval to two draws
@@ -131,17 +128,8 @@ def _lr_groups(runs: pd.DataFrame, table: pd.DataFrame, scales: Sequence[str]) -
 def _group(
     group: Group, theory: Mapping[str, float], scales: Sequence[str], draws: int, entropy: list[int]
 ) -> GroupLaws:
-    found, noise, log2_lr_DC = optima(group.cells, draws=draws, rng=np.random.default_rng(entropy))
-    fits: dict[str, Fit] = {}
-    not_fitted: dict[str, str] = {}
-    for name, (_, regress) in TWO_STAGE.items():
-        # Each law has its own generator, so that adding a law changes no other's draws.
-        own = np.random.default_rng([*entropy, *name.encode()])
-        evidence = Evidence(optima=found, log2_lr_DC=log2_lr_DC, scales=scales, theory=theory, rng=own)
-        try:
-            fits[name] = regress(evidence)
-        except Refused as refusal:
-            not_fitted[name] = str(refusal)
+    stages = two_stage(group, scales=scales, theory=theory, draws=draws, entropy=entropy)
+    not_fitted = dict(stages.not_fitted)
     joint = None
     try:
         joint = fit_joint(group.runs, draws=draws, rng=np.random.default_rng([*entropy, *b"joint"]))
@@ -149,9 +137,9 @@ def _group(
         not_fitted["joint"] = str(refusal)
     return GroupLaws(
         key=dict(group.key),
-        noise=noise,
-        optima=found,
-        lr_fits=fits,
+        noise=stages.noise,
+        optima=stages.optima,
+        lr_fits=stages.fits,
         joint=joint,
         loss_fits={},
         loss_scores=(),
@@ -167,9 +155,7 @@ def _group(
 
 
 def _by_names(runs: pd.DataFrame) -> list[tuple[dict[str, str | float], pd.DataFrame]]:
-    return [
-        (dict(zip(NAMES, map(str, key), strict=True)), rows) for key, rows in runs.groupby(list(NAMES), sort=True)
-    ]
+    return [(dict(zip(NAMES, map(str, key), strict=True)), rows) for key, rows in runs.groupby(list(NAMES), sort=True)]
 
 
 def _bare(key: dict[str, str | float], rows: pd.DataFrame) -> GroupLaws:

@@ -5,9 +5,9 @@ from typing import Any
 
 import pandas as pd
 
-from scalelab.laws.study import Laws
 from scalelab.laws.fitted import Fit
 from scalelab.laws.optima.optimum import Optimum
+from scalelab.laws.study import Laws
 
 
 def tables(laws: Laws) -> dict[str, pd.DataFrame]:

@@ -12,13 +12,15 @@ from scalelab.laws import Laws, tables
 from scalelab.laws.report_card import Item, report_card
 from scalelab.report.files import embedded, save
 from scalelab.report.measured import exponents, losses, optima
+from scalelab.report.optimal import compute_optimal
 from scalelab.report.page import write_page
 from scalelab.report.section import Picture, Section, Study
 from scalelab.report.trusted import conventions, held_out, published, sensitivity, warnings
 from scalelab.report.verdict import verdict
 
 SECTIONS: tuple[Callable[[Study], Section], ...] = (
-    verdict, warnings, conventions, optima, exponents, held_out, losses, sensitivity, published,
+    verdict, warnings, conventions, optima, exponents, held_out, losses, compute_optimal, sensitivity,
+    published,
 )  # fmt: skip
 
 

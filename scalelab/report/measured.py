@@ -85,5 +85,5 @@ def losses(study: Study) -> Section:
     return Section(
         title="Loss laws", sentences=tuple(said),
         tables=(*table(head, scored, "Forms compared"), *table(named, fitted, "Coefficients")),
-        figures=("loss_law", "isoflops", "loss_pairs"),
+        figures=("loss_law", "loss_pairs"),
     )  # fmt: skip

@@ -1,7 +1,12 @@
 """Synthetic sweeps whose optima and exponents are known."""
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
+
+from scalelab.laws.optima.cells import groups, swept_scales
+from scalelab.laws.optima.two_stage import TwoStage, two_stage
 
 WIDTHS = (128, 256, 512, 1024)
 
@@ -59,3 +64,9 @@ def sweep(
 
 def true_log2_lr(width: float, *, centre: float = -7.2, exponent: float = -0.4) -> float:
     return float(centre + exponent * np.log2(width / WIDTHS[0]))
+
+
+def stages(table: pd.DataFrame, *, place: int = 0, **options: Any) -> TwoStage:
+    """The two-stage fit of one of a table's groups, without what a whole study adds to it."""
+    scales = swept_scales(table)
+    return two_stage(groups(table, scales=scales)[place], scales=scales, **options)

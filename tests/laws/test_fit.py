@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from scalelab.errors import Refused
-from scalelab.laws import study, read, tables, write
+from scalelab.laws import read, study, tables, write
 from tests.laws.sweeps import sweep
 
 
@@ -46,7 +46,7 @@ def test_bad_tables_and_options_are_refused(rng):
     table = sweep(rng)
     for wrong, message in (
         (table.iloc[:0], "no rows"),
-        (table.drop(columns="lr"), "no column 'lr'"),
+        (table.drop(columns="lr"), r"same in every column .*state what differs \(lr"),
         (table.drop(columns="loss_nats"), "no column 'loss_nats'"),
         (table[["lr", "loss_nats"]], "no scale column"),
         (table.rename(columns={"batch_tokens": "batch_token"}), "did you mean 'batch_tokens'"),
@@ -147,7 +147,7 @@ def test_files_that_are_not_ours_are_refused(rng, tmp_path):
         (text[:-200], "not JSON"),
         ("[1, 2]", "not a file of fitted laws"),
         ('{"format": "other"}', "not a file of fitted laws"),
-        (json.dumps({**good, "version": 99}), "version 99, accepted is 1"),
+        (json.dumps({**good, "version": 99}), "version 99, accepted is 2"),
         (json.dumps({**good, "extra": 1}), "damaged"),
         (json.dumps({**good, "groups": 3}), "damaged"),
         (json.dumps(damaged), "damaged"),
@@ -173,15 +173,15 @@ def test_an_interrupted_write_leaves_the_old_file(rng, tmp_path, monkeypatch):
 def test_tables_have_a_row_a_cell_and_a_row_an_estimate(rng):
     found = tables(study(sweep(rng), theory={"width": 0}))
     assert len(found["optima"]) == 4
-    assert set(found["exponents"]["law"]) == {"power", "power_params", "constant", "loss"}
+    assert set(found["exponents"]["law"]) == {"power", "power_params", "constant", "kaplan_size"}
     width = found["exponents"].query("law == 'power' and parameter == 'width'").iloc[0]
     assert width["theory"] == 0
     assert width["z"] == pytest.approx(width["value"] / width["sd"])
     assert not width["theory_inside"]
 
 
-def test_a_typical_fit_takes_well_under_a_second(rng):
+def test_a_typical_study_takes_seconds_with_all_its_tests(rng):
     table = pd.concat([sweep(rng), sweep(rng, optimizer="sgd")])
     started = time.process_time()
     study(table)
-    assert time.process_time() - started < 1
+    assert time.process_time() - started < 8

@@ -8,11 +8,11 @@ from hypothesis import strategies as st
 
 from scalelab.errors import Refused
 from scalelab.laws import study
-from tests.laws.sweeps import sweep, true_log2_lr
+from tests.laws.sweeps import stages, sweep, true_log2_lr
 
 
 def optima(table: pd.DataFrame, **options: object) -> list:
-    return study(table, **options).groups[0].optima
+    return stages(table, **options).optima
 
 
 def test_known_optimum_is_recovered_exactly_without_noise(rng):
@@ -64,9 +64,9 @@ def test_seed_offsets_do_not_move_or_blur_the_optimum():
 
 def test_noise_names_its_source(rng):
     replicated, single, three = (
-        study(sweep(rng, seeds=3)).groups[0].noise,
-        study(sweep(rng, seeds=1)).groups[0].noise,
-        study(sweep(rng, seeds=1, exponent=0, log2_lrs=(-8, -7, -6))).groups[0].noise,
+        stages(sweep(rng, seeds=3)).noise,
+        stages(sweep(rng, seeds=1)).noise,
+        stages(sweep(rng, seeds=1, exponent=0, log2_lrs=(-8, -7, -6))).noise,
     )
     assert (replicated.source, single.source, three.source) == ("seed replicates", "residuals", "assumed")
     assert replicated.sd_nats == pytest.approx(np.hypot(0.004, 0.004), rel=0.4)

@@ -8,13 +8,14 @@ from scipy.optimize import minimize
 from scipy.stats import norm
 
 from scalelab.errors import Refused
-from scalelab.laws import LAWS, study
+from scalelab.laws import study
 from scalelab.laws.optima import censored
-from tests.laws.sweeps import sweep, true_log2_lr
+from scalelab.laws.optima.regression import TWO_STAGE
+from tests.laws.sweeps import stages, sweep, true_log2_lr
 
 
 def power(table: pd.DataFrame, **options: object):
-    return study(table, **options).groups[0].lr_fits["power"]
+    return stages(table, **options).fits["power"]
 
 
 def test_exponent_is_recovered(rng):
@@ -45,8 +46,8 @@ def test_predictions_cover_a_new_scale():
 
 
 def test_point_estimate_is_weighted_least_squares(rng):
-    group = study(sweep(rng, scatter=0.2)).groups[0]
-    fitted = group.lr_fits["power"]
+    group = stages(sweep(rng, scatter=0.2))
+    fitted = group.fits["power"]
     x = np.log2([o.scale["width"] / 128 for o in group.optima])
     weights = [1 / (o.sd_octaves**2 + fitted.scatter**2) for o in group.optima]
     oracle = sm.WLS([o.log2_lr for o in group.optima], sm.add_constant(x), weights=weights).fit()
@@ -108,30 +109,31 @@ def test_censored_maximum_refuses_what_bounds_cannot_determine():
 def test_a_censored_scale_is_neither_dropped_nor_taken_for_a_point(rng):
     full = sweep(rng, exponent=-1.0, centre=-6, log2_lrs=tuple(range(-12, -3)))
     cut = full[(full["width"] < 1024) | (full["lr"] >= 2.0**-9)]
-    group = study(cut).groups[0]
+    group = stages(cut)
     assert [o.status for o in group.optima] == ["INTERIOR"] * 3 + ["AT_OR_BELOW"]
-    assert group.lr_fits["power"].estimates["width"].value == pytest.approx(-1.0, abs=0.1)
-    assert group.lr_fits["power"].n == 4
-    assert len(group.lr_fits["power"].residuals) == 3
+    assert group.fits["power"].estimates["width"].value == pytest.approx(-1.0, abs=0.1)
+    assert group.fits["power"].n == 4
+    assert len(group.fits["power"].residuals) == 3
 
 
 def test_brackets_alone_can_carry_a_law(rng):
     parts = [
         sweep(rng, widths=(width,), centre=-6.8 - k, diverged_from=-6 - k) for k, width in enumerate((128, 256, 512))
     ]
-    group = study(pd.concat(parts)).groups[0]
+    group = stages(pd.concat(parts))
     assert {o.status for o in group.optima} == {"BRACKETED"}
-    width = group.lr_fits["power"].estimates["width"]
+    width = group.fits["power"].estimates["width"]
     assert width.contains(-1.0)
     assert width.high - width.low > 0.3
 
 
 def test_theory_is_held_against_measurement(rng):
-    laws = study(pd.concat([sweep(rng, exponent=0.0), sweep(rng, exponent=-1.0, optimizer="sgd")]), theory={"width": 0})
-    agreeing, breaking = (group.lr_fits["power"].estimates["width"] for group in laws.groups)
+    table = pd.concat([sweep(rng, exponent=0.0), sweep(rng, exponent=-1.0, optimizer="sgd")])
+    both = [stages(table, place=place, theory={"width": 0}) for place in (0, 1)]
+    agreeing, breaking = (group.fits["power"].estimates["width"] for group in both)
     assert agreeing.contains(0) and abs(agreeing.z(0)) < 2
     assert not breaking.contains(0) and breaking.z(0) < -5
-    constant = laws.groups[0].lr_fits["constant"]
+    constant = both[0].fits["constant"]
     assert constant.estimates["width"].low == constant.estimates["width"].high == 0
     assert constant.predict(width=8192).value == pytest.approx(2**-7.2, rel=0.1)
 
@@ -140,7 +142,7 @@ def test_hold_out_is_the_error_of_a_law_that_never_saw_the_largest(rng):
     table = sweep(rng)
     held = power(table).hold_out
     without = power(table[table["width"] < 1024])
-    largest = study(table).groups[0].optima[-1]
+    largest = stages(table).optima[-1]
     assert held.scale["width"] == 1024
     assert held.predicted_log2_lr == pytest.approx(np.log2(without.predict(width=1024).value), abs=0.01)
     assert held.error_octaves == held.predicted_log2_lr - largest.log2_lr
@@ -194,20 +196,9 @@ def test_prediction_says_how_far_outside_it_is(rng):
             fitted.predict(**inputs)
 
 
-def test_loss_law_frees_its_asymptote_with_four_sizes(rng):
-    table = sweep(rng, widths=(64, 128, 256, 512, 1024), exponent=0, noise_nats=1e-4, offset_nats=0)
-    table["loss_nats"] += -3.5 + 0.1 * np.log2(table["width"] / 128) + 2.0 + 1.5 * (table["width"] / 64) ** -0.6
-    four = study(table).groups[0].loss_fit
-    assert four.estimates["E"].value == pytest.approx(2.0, abs=0.05)
-    assert four.estimates["alpha"].value == pytest.approx(0.3, abs=0.03)  # in parameters, which go as width²
-    three = study(table[table["width"] < 512]).groups[0].loss_fit
-    assert three.estimates["E"].value == 0
-    assert "log-linear" in three.status
-
-
-@pytest.mark.parametrize("name", LAWS)
+@pytest.mark.parametrize("name", TWO_STAGE)
 def test_registered_laws_state_themselves(name):
-    law = LAWS[name]
+    law, _ = TWO_STAGE[name]
     assert law.name == name
-    assert law.inputs and law.form and law.source and law.unit
-    assert law.output in ("lr", "loss_nats")
+    assert law.inputs and law.form and law.source
+    assert law.output == "lr"

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from scalelab.laws import study
+from tests.laws.sweeps import stages
 
 DATA = Path(os.environ.get("SCALELAB_DATA", Path(__file__).parents[2].parent / "shared" / "data"))
 RUNS = DATA / "steplaw" / "dense_lr_bs_loss.csv"
@@ -28,9 +28,9 @@ def test_conditional_law_of_published_runs():
             "outcome": np.where(runs["smooth loss"] > 4, "DIVERGED", "OK"),
         }
     )
-    group = study(table, scales=("params_non_embedding", "tokens", "batch_tokens"), draws=400).groups[0]
+    group = stages(table, draws=400)
     assert Counter(o.status for o in group.optima)["INTERIOR"] == 157
-    estimates = group.lr_fits["power_params"].estimates
+    estimates = group.fits["power_params"].estimates
     assert estimates["params_non_embedding"].value == pytest.approx(-0.594, abs=0.06)
     assert estimates["tokens"].value == pytest.approx(0.03, abs=0.06)
     assert estimates["batch_tokens"].value == pytest.approx(0.31, abs=0.05)

@@ -1,4 +1,4 @@
 """The joint fit: every run of a group in one likelihood.
 
-    checked runs → build → model (valley, priors) → solve, maximum (levels) → fit → result
+checked runs → build → model (valley, priors) → solve, maximum (levels) → fit → result
 """

@@ -67,8 +67,8 @@ def build(trials: pd.DataFrame) -> tuple[Model, list[dict[str, float]], dict[str
 def _varied(runs: pd.DataFrame, cell_N: Array) -> list[str]:
     found = [
         name
-        for name in ("lr", "batch_tokens")
-        if name in runs and runs.groupby(cell_N)[name].nunique().max() >= LEAST_SETTINGS
+        for name, column in (("lr", "log2_lr"), ("batch_tokens", "batch_tokens"))
+        if column in runs and runs.groupby(cell_N)[column].nunique().max() >= LEAST_SETTINGS
     ]
     decays = "weight_decay" in runs and (runs["weight_decay"] > 0).all()
     told = decays and {"lr", "batch_tokens", "tokens"} <= set(runs.columns)
@@ -78,6 +78,8 @@ def _varied(runs: pd.DataFrame, cell_N: Array) -> list[str]:
 
 
 def _log_setting(runs: pd.DataFrame, name: str) -> Array:
+    if name == "lr":  # as `checked` made equal what rounding made different
+        return np.log(2) * runs["log2_lr"].to_numpy(float)
     if name == "tau":
         decayed = runs["lr"] * runs["weight_decay"] * runs["tokens"]
         return np.log((runs["batch_tokens"] / decayed).to_numpy(float))
@@ -97,9 +99,9 @@ def _bounds(
     if varied[0] != "lr":
         diverged = diverged.iloc[:0]
     by = ["cell", *(["batch_tokens"] if "batch_tokens" in covariates else [])]
-    lowest = diverged.sort_values("lr", kind="stable").drop_duplicates(by)
+    lowest = diverged.sort_values("log2_lr", kind="stable").drop_duplicates(by)
     return {
         "bound_cell_M": lowest["cell"].to_numpy(np.intp),
-        "bound_lr_M": np.log(lowest["lr"].to_numpy(float)),
+        "bound_lr_M": _log_setting(lowest, "lr"),
         "bound_covariate_MK": _covariates(lowest, covariates, log_x0),
     }

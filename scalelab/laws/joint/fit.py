@@ -105,9 +105,7 @@ def _joint(
     return _stated(joint)
 
 
-def _cells(
-    solved: Solved, scales: Sequence[Mapping[str, float]], reference: Mapping[str, float]
-) -> Iterator[CellBest]:
+def _cells(solved: Solved, scales: Sequence[Mapping[str, float]], reference: Mapping[str, float]) -> Iterator[CellBest]:
     """What each cell says by itself: its effects with the pull towards the law taken out again."""
     model, state = solved.model, solved.state
     first = np.searchsorted(model.cell_N, np.arange(model.cells))

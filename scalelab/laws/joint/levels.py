@@ -55,7 +55,9 @@ class _Through:
         if self.theta_P is None:
             self.theta_P = best(problem).theta_P
         # Levels change little from call to call, so a few steps from where the last one ended are enough.
-        self.theta_P = minimise(problem.residuals, LEAST_SQUARES, self.theta_P[None], tolerance=1e-6, most=20).theta_RP[0]
+        self.theta_P = minimise(problem.residuals, LEAST_SQUARES, self.theta_P[None], tolerance=1e-6, most=20).theta_RP[
+            0
+        ]
         residual_C = problem.residuals(self.theta_P[None])[0][0]
         spare = len(level_C) - len(self.law.parameters)
         squares = float((residual_C**2).sum()) / spare - float(np.mean(np.minimum(sd_C, 0.1) ** 2))

@@ -87,7 +87,10 @@ def start(model: Model, theta_P: Array | None = None) -> tuple[Array, Array]:
     precision_P = np.array([p.sd**-2.0 for p in model.priors()])
     for q in model.coordinates:
         design_CK = np.concatenate([np.ones((known.sum(), 1)), q.covariate_NK[best_C[known]]], axis=1)
-        mean_K, ridge_KK = guess_P[q.centre], np.diag(precision_P[q.centre]) * 0.5**2  # best runs are good to ½ an e-fold
+        mean_K, ridge_KK = (
+            guess_P[q.centre],
+            np.diag(precision_P[q.centre]) * 0.5**2,
+        )  # best runs are good to ½ an e-fold
         right_K = design_CK.T @ (q.setting_N[best_C[known]] - design_CK @ mean_K)
         guess_P[q.centre] = mean_K + np.linalg.solve(design_CK.T @ design_CK + ridge_KK, right_K)
     return guess_P, effect_CE

@@ -74,9 +74,7 @@ class Joint:
             if " ~ " in name and "curvature" not in name and e.sd > PINNED * self.priors[name][1]
         ]
 
-    def predict(
-        self, *, batch_tokens: float | None = None, lr: float | None = None, **scale: float
-    ) -> Setting:
+    def predict(self, *, batch_tokens: float | None = None, lr: float | None = None, **scale: float) -> Setting:
         """The best setting at a scale.
 
         Args:
@@ -173,7 +171,7 @@ class Joint:
         for name in order:
             centre = float(self._optimum(name, at, logs, points))
             total_D = total_D + self._height(name, at, logs, 2 * centre - np.asarray(log_D[name]), points)
-        return float(np.minimum(np.expm1(total_D), 1.0).mean())
+        return float(np.minimum(np.expm1(np.minimum(total_D, 1.0)), 1.0).mean())
 
     def _prediction(self, log: float, log_D: Array, scale: Mapping[str, float]) -> Prediction:
         low, high = np.percentile(log_D, [2.5, 97.5])

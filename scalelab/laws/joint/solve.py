@@ -189,9 +189,7 @@ def variance(noise: float, misfit: float, height_N: Array, trusted: float) -> Ar
     return np.asarray(noise**2 + (misfit * height_N) ** 2 * (1 + (height_N / trusted) ** 2))
 
 
-def error_sizes(
-    residual_N: Array, height_N: Array, before: Spread, free: int, trusted: float
-) -> tuple[float, float]:
+def error_sizes(residual_N: Array, height_N: Array, before: Spread, free: int, trusted: float) -> tuple[float, float]:
     """Noise and misfit that make the residuals most likely, `free` numbers having been fitted to them."""
     lost = len(residual_N) / max(len(residual_N) - free, 1)
 
@@ -199,7 +197,9 @@ def error_sizes(
         noise, misfit = np.exp(np.clip(logs, -14, 2))
         variance_N = variance(noise, misfit, height_N, trusted)
         tails_N = 0.5 * (TAIL_DOF + 1) * np.log1p(lost * residual_N**2 / variance_N / TAIL_DOF)
-        prior = 0.5 * ((logs[0] - np.log(priors.NOISE)) / 1.5) ** 2 + 0.5 * ((logs[1] - np.log(priors.MISFIT)) / 0.7) ** 2
+        prior = (
+            0.5 * ((logs[0] - np.log(priors.NOISE)) / 1.5) ** 2 + 0.5 * ((logs[1] - np.log(priors.MISFIT)) / 0.7) ** 2
+        )
         return float((0.5 * np.log(variance_N) + tails_N).sum() + prior)
 
     found = minimize(surprise, np.log([before.noise, before.misfit]), method="Nelder-Mead",

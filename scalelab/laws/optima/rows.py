@@ -13,8 +13,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from scipy.optimize import brentq
 
-from scalelab.laws.optima import censored
 from scalelab.laws.law import Array
+from scalelab.laws.optima import censored
 from scalelab.laws.optima.evidence import Evidence
 from scalelab.laws.optima.optimum import Optimum
 

@@ -1,9 +1,9 @@
 """The data collected: which checkpoints, which metric, and what was done to it before the fit."""
 
 from scalelab.laws.columns import NAMES, SETTINGS
+from scalelab.laws.group import GroupLaws
 from scalelab.laws.report_card.facts import Facts
 from scalelab.laws.report_card.item import Item, half, item
-from scalelab.laws.group import GroupLaws
 
 SECTION = "Data collection"
 

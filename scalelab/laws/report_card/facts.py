@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 
 from scalelab.laws.columns import NAMES, PARAMS
-from scalelab.laws.law import Array
 from scalelab.laws.group import GroupLaws
+from scalelab.laws.law import Array
 from scalelab.laws.study import Laws
 
 

@@ -1,9 +1,9 @@
 """The fitting: what was minimised, how, on which rows, and how its validity was judged."""
 
 from scalelab.laws.fitted import Fit
+from scalelab.laws.group import GroupLaws
 from scalelab.laws.report_card.facts import Facts
 from scalelab.laws.report_card.item import Item, item
-from scalelab.laws.group import GroupLaws
 
 SECTION = "Fitting"
 NONE = "no law was fitted; the warnings say why"
@@ -96,6 +96,12 @@ def _judged(group: GroupLaws) -> str | None:
         f" {fit.hold_out.excess_nats:.2g} nats"
         for name, fit in group.lr_fits.items() if fit.hold_out is not None
     ]  # fmt: skip
+    if (left := group.validation) is not None:
+        lost = ", ".join(f"{score.method} {score.mean_percent:.2g} %" for score in left.scores[:3])
+        said.append(f"settings for {len(left.held_out)} largest scales from the smaller ones lose {lost}")
+    for score in group.loss_scores:
+        if score.law in group.loss_fits and score.cv_percent is not None:
+            said.append(f"{score.law}: {score.cv_percent:.2g} % off on sizes left out")
     said += [f"{name}: R² {fit.search.r2:.4f}, in sample" for name, fit in _searched(group) if fit.search is not None]
     return "; ".join(said) or None
 

@@ -1,9 +1,9 @@
 """The hypothesis: which law, in what, with how many numbers, and why."""
 
 from scalelab.laws.columns import DERIVED, UNITS
+from scalelab.laws.group import GroupLaws
 from scalelab.laws.report_card.facts import Facts
 from scalelab.laws.report_card.item import Item, item
-from scalelab.laws.group import GroupLaws
 
 SECTION = "Hypothesis"
 NONE = "no law was fitted; the warnings say why"

@@ -4,9 +4,9 @@ import numpy as np
 import pandas as pd
 
 from scalelab.laws.columns import PARAMS
+from scalelab.laws.group import GroupLaws
 from scalelab.laws.report_card.facts import Facts, span
 from scalelab.laws.report_card.item import Item, half, item
-from scalelab.laws.group import GroupLaws
 
 SECTION = "Training"
 

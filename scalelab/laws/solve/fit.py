@@ -113,7 +113,7 @@ def aicc(at: Point) -> float:
     """
     n, k = len(at.residual_N), len(at.found.theta_P) + 1
     squared = float(np.log(max(2 * at.found.value / n, 1e-300)))
-    return n * squared + 2 * k + (2 * k * (k + 1) / (n - k - 1) if n > k + 1 else np.inf)
+    return n * squared + 2 * k + 2 * k * (k + 1) / max(n - k - 1, 0.5)
 
 
 def _scatter(at: Point, parameters: int) -> float:
@@ -129,13 +129,15 @@ def _scatter(at: Point, parameters: int) -> float:
 def _r2(at: Point) -> float:
     """Share of the output's variance that the law explains, in the units of the output."""
     observed_N = at.problem.output_N
-    predicted_N = observed_N * np.exp(at.residual_N) if at.problem.objective.space == "log" else observed_N + at.residual_N
-    return float(1 - ((observed_N - predicted_N) ** 2).sum() / max(((observed_N - observed_N.mean()) ** 2).sum(), 1e-300))
+    predicted_N = (
+        observed_N * np.exp(at.residual_N) if at.problem.objective.space == "log" else observed_N + at.residual_N
+    )
+    return float(
+        1 - ((observed_N - predicted_N) ** 2).sum() / max(((observed_N - observed_N.mean()) ** 2).sum(), 1e-300)
+    )
 
 
-def _estimates(
-    at: Point, spread: Covariance, traced: Profile, theta_DP: Array, resampled: bool
-) -> dict[str, Estimate]:
+def _estimates(at: Point, spread: Covariance, traced: Profile, theta_DP: Array, resampled: bool) -> dict[str, Estimate]:
     found = {}
     low_P, inner_low, inner_high, high_P = np.percentile(theta_DP, [2.5, 15.87, 84.13, 97.5], axis=0)
     sd_P = np.minimum(spread.sd_P, 300.0)

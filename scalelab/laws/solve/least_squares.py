@@ -124,7 +124,13 @@ def _minimised(
 
 
 def _step(
-    objective: Objective, r_RN: Array, slope_RNP: Array, weight_RN: Array, free_RP: Array, damping_R: Array, crawl: float
+    objective: Objective,
+    r_RN: Array,
+    slope_RNP: Array,
+    weight_RN: Array,
+    free_RP: Array,
+    damping_R: Array,
+    crawl: float,
 ) -> Array:
     slope_RNP = slope_RNP * free_RP[:, None, :]
     gradient_RP = (slope_RNP * (weight_RN * objective.psi(r_RN))[..., None]).sum(axis=1)

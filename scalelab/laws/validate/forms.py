@@ -48,7 +48,9 @@ def compare_forms(seen: Mapping[str, Observations]) -> tuple[FormScore, ...]:
             continue  # the same form under another name
         found[name] = (aicc(whole), _cross_validated(name, rows, whole), _largest_left_out(name, rows, whole))
     lowest = min(value for value, _, _ in found.values())
-    weights = _weights({name: cv for name, (_, cv, _) in found.items()}, {n: v - lowest for n, (v, _, _) in found.items()})
+    weights = _weights(
+        {name: cv for name, (_, cv, _) in found.items()}, {n: v - lowest for n, (v, _, _) in found.items()}
+    )
     scores = [
         FormScore(
             law=name, parameters=len(LAWS[name].parameters), aicc=value - lowest, cv_percent=cv, hold_out_percent=held,

@@ -58,7 +58,8 @@ def joint_card(runs: pd.DataFrame, joint: Joint, target: Mapping[str, float], *,
         return {name: value.value for name, value in found.predict(**known).values.items()}
 
     ways: list[tuple[str, Callable[[], Joint]]] = [
-        (f"trusted window {factor:g} %", lambda f=factor: _again(runs, rng, joint, trusted=f / 100)) for factor in (1, 4)
+        (f"trusted window {factor:g} %", lambda f=factor: _again(runs, rng, joint, trusted=f / 100))
+        for factor in (1, 4)
     ]  # type: ignore[misc]
     ways += [
         ("outliers pull with force from 1.5 sd", lambda: _again(runs, rng, joint, outlier=1.5)),

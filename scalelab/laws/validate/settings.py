@@ -22,9 +22,7 @@ from scalelab.laws.joint.valley import valley
 from scalelab.laws.law import Published
 from scalelab.laws.observations import derived
 from scalelab.laws.optima.cells import groups
-from scalelab.laws.optima.evidence import Evidence
-from scalelab.laws.optima.optimum import optima
-from scalelab.laws.optima.regression import TWO_STAGE
+from scalelab.laws.optima.two_stage import two_stage
 
 SETTINGS = ("lr", "batch_tokens")  # what a choice is about, in the order in which a law needs them
 VAGUE = 0.7  # standard deviation of ln setting (an octave) beyond which a scale left out cannot judge
@@ -81,7 +79,7 @@ def leave_out_largest(
     copied = max((cell for cell in smaller.cells if cell.settings), key=lambda cell: _size(cell.scale))
     copy = {q: math.exp(log) for q, (log, _) in copied.settings.items() if q in SETTINGS}
     scores.append(_scored("copy the largest trained", judges, joint, lambda _: copy))
-    for method, choose in _others(kept, smaller, published, rng):
+    for method, choose in _others(kept, smaller, published):
         try:
             scores.append(_scored(method, judges, joint, choose))
         except Refused:
@@ -153,20 +151,12 @@ def excess_at(joint: Joint, cell: CellBest, choice: Mapping[str, float]) -> floa
     return math.expm1(total)
 
 
-def _others(
-    kept: pd.DataFrame, smaller: Joint, published: Sequence[str], rng: np.random.Generator
-) -> Iterator[tuple[str, Choose]]:
+def _others(kept: pd.DataFrame, smaller: Joint, published: Sequence[str]) -> Iterator[tuple[str, Choose]]:
     """The two-stage laws at each scale's best batch by the joint fit, and published laws."""
     columns = [name for name in smaller.domain if name in kept]
     found = groups(kept.drop(columns="log2_lr"), scales=columns)
     if len(found) == 1:
-        results, _, log2_lr_DC = optima(found[0].cells, draws=DRAWS, rng=rng)
-        evidence = Evidence(optima=results, log2_lr_DC=log2_lr_DC, scales=columns, theory={}, rng=rng)
-        for name, (_, regress) in TWO_STAGE.items():
-            try:
-                fitted = regress(evidence)
-            except Refused:
-                continue
+        for name, fitted in two_stage(found[0], scales=columns, draws=DRAWS).fits.items():
             yield f"two stages, {name}", lambda scale, fitted=fitted: _two_stage_choice(fitted, smaller, scale)  # type: ignore[misc]
     for key in published:
         law = PUBLISHED[key]
