@@ -114,31 +114,49 @@ def explain(
 
 @app.command()
 def fit(
-    runs: Annotated[list[Path], typer.Argument(help="Run folders (searched below), CSV, Parquet or JSONL files.")],
+    runs: Annotated[
+        list[str],
+        typer.Argument(help="Run folders (searched below); CSV, Parquet, JSONL; W&B runs and exports; an Optuna URL."),
+    ],
     out: Out = Path("laws"),
     column: Annotated[
-        list[str] | None, typer.Option("--column", "-c", help="NAME=THEIRS: which column of a file is which.")
+        list[str] | None,
+        typer.Option("--column", "-c", help="NAME=THEIRS: which column of a file is which; NAME:=VALUE for every row."),
     ] = None,
+    law: Annotated[list[str] | None, typer.Option(help="Loss laws to fit; the best three if left out.")] = None,
+    compare: Annotated[
+        list[str] | None,
+        typer.Option(help="Published laws to hold against the runs: step-law,deepseek,chinchilla/epoch."),
+    ] = None,
+    target: Annotated[
+        list[str] | None,
+        typer.Option("--target", "-t", help="Say what is best at this scale: params_total=7B tokens=1T."),
+    ] = None,
+    propose: Annotated[
+        bool, typer.Option("--next", help="With --target: propose the runs that say most about it.")
+    ] = False,
+    budget: Annotated[float | None, typer.Option(help="FLOPs of what --next proposes.")] = None,
     seed: Annotated[int, typer.Option(help="Of the bootstrap.")] = 0,
     draws: Annotated[int, typer.Option(help="Bootstrap draws.", min=100)] = 1000,
     plots: Annotated[bool, typer.Option(help="Draw the figures too.")] = True,
 ) -> None:
-    """Fit laws: the optimal learning rate of every scale, and how it moves with width, depth, tokens, parameters."""
+    """Fit laws to any table of runs: how the best learning rate, batch and weight decay, and the loss, move with scale."""
     with answering():
-        from scalelab import readers, report, show
-        from scalelab.laws import fit as fit_laws
-        from scalelab.laws import write
+        from scalelab import fitting
 
-        found = readers.read(runs, columns=readers.parse_columns(column or []))
-        theory = {name: 0.0 for name in ("width", "depth") if name in found.table}
-        laws = fit_laws(
-            found.table, seed=seed, draws=draws, theory=theory, template=found.template, sources=found.sources
-        )
-        out.mkdir(parents=True, exist_ok=True)
-        write(laws, out / "laws.json")
-        report.write_laws(laws, found.table, out, figures=plots)
-        show.laws(laws, console)
-        console.print(f"written: {out}/laws.json, its tables as CSV{' and figures' if plots else ''}", highlight=False)
+        if (propose or budget is not None) and not target:
+            raise Refused("--next says what to run for a target: give --target too, for example tokens=1T")
+        asked = fitting.Request(
+            runs=runs, out=out, columns=column or [], laws=_names(law), compare=_names(compare),
+            target=fitting.parse_scale(target or []), propose=propose, budget_flops=budget, seed=seed, draws=draws,
+            plots=plots,
+        )  # fmt: skip
+        fitting.execute(asked, console)
+
+
+def _names(given: list[str] | None) -> list[str] | None:
+    """Names given one by one or between commas."""
+    return None if given is None else [name for item in given for name in item.replace(",", " ").split()]
 
 
 @app.command()

@@ -19,3 +19,14 @@ def grid(heading: str, columns: Sequence[str], rows: Iterable[Sequence[str]], *,
 def say(console: Console, text: str, style: str | None = None) -> None:
     """A line of prose, never taken for markup."""
     console.print(text, style=style, markup=False, highlight=False)
+
+
+def interval(value: float | None, low: float | None, high: float | None, form: str = ".4g") -> str:
+    """`value [low, high]`, or what bounds there are: `≤ high`, `≥ low`."""
+    if value is not None and low is not None and high is not None:
+        return f"{value:{form}} [{low:{form}}, {high:{form}}]"
+    if low is not None and high is not None:
+        return f"in [{low:{form}}, {high:{form}}]"
+    if high is not None:
+        return f"≤ {high:{form}}"
+    return "—" if low is None else f"≥ {low:{form}}"

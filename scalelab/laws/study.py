@@ -10,7 +10,7 @@ import pandas as pd
 
 from scalelab.errors import Refused, unknown
 from scalelab.laws.checked import checked
-from scalelab.laws.columns import NAMES, SCALES
+from scalelab.laws.columns import NAMES, PARAMS, SCALES
 from scalelab.laws.group import GroupLaws
 from scalelab.laws.joint.fit import fit_joint
 from scalelab.laws.judged import judged
@@ -87,7 +87,7 @@ def study(
             raise unknown("theory exponent", name, chosen)
     found = _lr_groups(runs, table, chosen) if "lr" in runs else []
     keys = keys_of(compare if compare is not None else USUAL)
-    results = [_group(group, theory or {}, chosen, draws, [seed, place]) for place, group in enumerate(found)]
+    results = [_group(group, theory or {}, chosen, draws, [seed, place], _sized(target)) for place, group in enumerate(found)]
     if not results:
         results = [_bare(key, rows) for key, rows in _by_names(runs)]
     done = [
@@ -126,13 +126,13 @@ def _lr_groups(runs: pd.DataFrame, table: pd.DataFrame, scales: Sequence[str]) -
 
 
 def _group(
-    group: Group, theory: Mapping[str, float], scales: Sequence[str], draws: int, entropy: list[int]
+    group: Group, theory: Mapping[str, float], scales: Sequence[str], draws: int, entropy: list[int], sized: bool | None
 ) -> GroupLaws:
     stages = two_stage(group, scales=scales, theory=theory, draws=draws, entropy=entropy)
     not_fitted = dict(stages.not_fitted)
     joint = None
     try:
-        joint = fit_joint(group.runs, draws=draws, rng=np.random.default_rng([*entropy, *b"joint"]))
+        joint = fit_joint(group.runs, draws=draws, rng=np.random.default_rng([*entropy, *b"joint"]), sized=sized)
     except Refused as refusal:
         not_fitted["joint"] = str(refusal)
     return GroupLaws(
@@ -152,6 +152,12 @@ def _group(
         n_failed=group.n_failed,
         n_repeated=group.n_repeated,
     )
+
+
+def _sized(target: Mapping[str, float] | None) -> bool | None:
+    """Whether a target speaks of parameters or of shape; None where of neither or both."""
+    counted, shaped = (any(name in (target or {}) for name in names) for names in (PARAMS, ("width", "depth")))
+    return None if counted == shaped else counted
 
 
 def _by_names(runs: pd.DataFrame) -> list[tuple[dict[str, str | float], pd.DataFrame]]:

@@ -45,16 +45,21 @@ def numbers(column: "pd.Series[Any]") -> Numbers:
     text = text[~text.str.lower().isin(NOTHING)]
     read: dict[str, float] = {}
     for written in text.unique():
-        number = _number(written)
-        if number is None:
+        value = number(written)
+        if value is None:
             return Numbers(values=values, unreadable=written)
-        read[written] = number
+        read[written] = value
     values.loc[text.index] = text.map(read).astype(float)
     interpreted = next(iter(read), None)
     return Numbers(values=values, interpreted=interpreted, example=read.get(interpreted or "", 0.0))
 
 
-def _number(written: str) -> float | None:
+def number(written: str) -> float | None:
+    """One number as people write it; None where it is none.
+
+    >>> number("1.4B"), number("a dozen")
+    (1400000000.0, None)
+    """
     if written.lower().lstrip("+-") in ("inf", "infinity"):
         return -np.inf if written.startswith("-") else np.inf
     found = WRITTEN.fullmatch(written)

@@ -33,8 +33,8 @@ ORDER: tuple[tuple[str, ...], ...] = (
     ("train", "probe"),
     ("jobs",),
     ("plots", "progress", "show_tables", "show_explained", "show_checks", "catalogue_tables"),
-    ("report", "show", "plan", "catalogue", "plots_checks"),
-    ("launch", "checks"),
+    ("report", "show", "show_laws", "plan", "catalogue", "plots_checks"),
+    ("launch", "checks", "fitting"),
     ("commands",),
     ("cli",),
 )

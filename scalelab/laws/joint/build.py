@@ -10,32 +10,43 @@ from scalelab.laws.columns import PARAMS
 from scalelab.laws.joint.model import Model, layout
 from scalelab.laws.law import Array
 
+CLIFF_NATS = 0.5  # as for the optima of two stages (optima/valley.py)
 LEAST_SETTINGS = 3  # distinct values in one cell, for a valley
 SHAPE = ("width", "depth")
+EVERY = (*SHAPE, *PARAMS, "tokens", "unique_tokens", "experts", "streams")
 
 
-def scales_of(trials: pd.DataFrame) -> tuple[str, ...]:
-    """The scales that tell the cells apart: shape where it varied, else parameters; then tokens and the rest."""
-    varied = [name for name in (*SHAPE, *PARAMS, "tokens", "unique_tokens", "experts", "streams")
-              if name in trials and trials[name].nunique() > 1]  # fmt: skip
-    shaped = any(name in varied for name in SHAPE)
-    size = [name for name in varied if name in SHAPE] if shaped else [name for name in varied if name in PARAMS][:1]
-    return (*size, *(name for name in varied if name not in (*SHAPE, *PARAMS)))
+def scales_of(trials: pd.DataFrame, *, sized: bool | None = None) -> tuple[str, ...]:
+    """The scales that tell the cells apart: shape or parameters, then tokens and the rest.
+
+    Shape is what a parametrization speaks of, and is taken where one is stated and width or depth varied; parameters are
+    what published laws speak of. `sized` True asks for parameters, False for shape, where there are both.
+    """
+    varied = [name for name in EVERY if name in trials and trials[name].nunique() > 1]
+    shape, size = ([name for name in varied if name in names] for names in (SHAPE, PARAMS))
+    if sized is None:
+        sized = not shape or (bool(size) and (trials["parametrization"] == "unstated").all())
+    chosen = (size[:1] or shape) if sized else (shape or size[:1])
+    return (*chosen, *(name for name in varied if name not in (*SHAPE, *PARAMS)))
 
 
-def build(trials: pd.DataFrame) -> tuple[Model, list[dict[str, float]], dict[str, float]]:
+def build(
+    trials: pd.DataFrame, *, sized: bool | None = None
+) -> tuple[Model, list[dict[str, float]], dict[str, float]]:
     """The model of one group of checked runs, the cells' scales, and x0 of every scale and covariate.
+
+    `sized` as for `scales_of`.
 
     Raises:
         Refused: where there is one scale only, or no hyperparameter was varied within a cell.
     """
-    scales = scales_of(trials)
+    scales = scales_of(trials, sized=sized)
     if not scales:
         raise Refused("one scale only: a law needs two scales or more with equal settings; train another")
-    every = [name for name in (*SHAPE, *PARAMS, "tokens", "unique_tokens", "experts", "streams") if name in trials]
+    every = [name for name in EVERY if name in trials]
     cells = trials[every].drop_duplicates().sort_values(every, kind="stable").reset_index(drop=True)
     cell_N = trials[every].merge(cells.reset_index(), on=every, how="left")["index"].to_numpy()
-    ok_N = (trials["outcome"] == "OK").to_numpy()
+    trials, ok_N = _kept(trials, cell_N)
     varied = _varied(trials[ok_N], cell_N[ok_N])
     if not varied:
         raise Refused("no learning rate, batch or weight decay was varied within a scale: there is no optimum to find")
@@ -62,6 +73,23 @@ def build(trials: pd.DataFrame) -> tuple[Model, list[dict[str, float]], dict[str
         [{name: float(value) for name, value in row.items()} for row in cells.to_dict("records")],
         {name: float(np.exp(value)) for name, value in log_x0.items()},
     )
+
+
+def _kept(trials: pd.DataFrame, cell_N: Array) -> tuple[pd.DataFrame, Array]:
+    """Runs that ended and did not blow up, and the trials with those that did counted as diverged.
+
+    A run far above its scale's best tells where the cliff is and not where the valley has its bottom. At a learning
+    rate above the best one it bounds the optimum as a divergence does; below it has merely trained too little.
+    """
+    ok_N = (trials["outcome"] == "OK").to_numpy()
+    loss_N = trials["loss_nats"].where(ok_N, np.inf).to_numpy(float)
+    order = np.lexsort((loss_N, cell_N))
+    first = order[np.searchsorted(cell_N[order], np.arange(cell_N.max() + 1))]
+    far_N = ok_N & (loss_N > loss_N[first][cell_N] + CLIFF_NATS)
+    if "lr" in trials:
+        above_N = (trials["lr"].to_numpy(float) > trials["lr"].to_numpy(float)[first][cell_N]) & far_N
+        trials = trials.assign(outcome=trials["outcome"].where(~above_N, "DIVERGED"))
+    return trials, ok_N & ~far_N
 
 
 def _varied(runs: pd.DataFrame, cell_N: Array) -> list[str]:

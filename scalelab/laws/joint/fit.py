@@ -29,6 +29,7 @@ def fit_joint(
     profiles: bool = True,
     assumed: priors.Assumptions = priors.USUAL,
     near: Joint | None = None,
+    sized: bool | None = None,
 ) -> Joint:
     """Fit all of a group's runs in one likelihood.
 
@@ -39,11 +40,13 @@ def fit_joint(
         profiles: trace the exponents' profiles too, which takes most of the time.
         assumed: what a sensitivity card varies.
         near: a fit to much the same runs, to start from.
+        sized: whether the law is to be in parameters or in width and depth, where runs state both; left out, in shape
+            where a parametrization is stated.
 
     Raises:
         Refused: on one scale only, or where nothing was varied within a scale.
     """
-    model, scales, reference = build(runs)
+    model, scales, reference = build(runs, sized=sized)
     start = None
     if near is not None and list(near.estimates) == model.names and near.reference == reference:
         start = Start(
@@ -206,6 +209,6 @@ def _range(values: "pd.Series[float]") -> tuple[float, float]:
 
 
 def _noise_source(runs: pd.DataFrame) -> str:
-    same = [name for name in runs.columns if name not in ("run", "seed", "loss_nats", "outcome", "cost_flops")]
+    same = [name for name in runs.columns if name not in ("run", "seed", "lr", "loss_nats", "outcome", "cost_flops")]
     replicated = runs[runs["outcome"] == "OK"].groupby(same)["seed"].nunique()
     return "from residuals and seed replicates" if (replicated > 1).any() else "from residuals: no seed was replicated"

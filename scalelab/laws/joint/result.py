@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from scalelab.errors import Refused
+from scalelab.laws.columns import PARAMS
 from scalelab.laws.fitted import Estimate, Interval, Prediction
 from scalelab.laws.joint.valley import valley
 from scalelab.laws.law import Array
@@ -182,3 +183,8 @@ class Joint:
             if decades > 1e-9:
                 outside[name] = decades
         return Prediction(value=math.exp(log), low=math.exp(low), high=math.exp(high), outside=outside)
+
+
+def sized(joint: Joint) -> bool:
+    """Whether a joint law is in parameters and not in width and depth."""
+    return any(name in PARAMS for name in joint.reference)

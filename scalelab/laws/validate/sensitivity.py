@@ -14,7 +14,7 @@ from scalelab.laws.columns import PARAMS
 from scalelab.laws.fitted import Fit
 from scalelab.laws.joint.fit import fit_joint
 from scalelab.laws.joint.priors import USUAL
-from scalelab.laws.joint.result import Joint
+from scalelab.laws.joint.result import Joint, sized
 from scalelab.laws.observations import Observations
 from scalelab.laws.solve.fit import point
 from scalelab.laws.solve.objective import CHINCHILLA, LEAST_SQUARES, Objective
@@ -111,7 +111,7 @@ def _part(seen: Observations, kept_N: "np.ndarray[tuple[int], np.dtype[np.bool_]
 
 
 def _again(runs: pd.DataFrame, rng: np.random.Generator, joint: Joint, **assumed: float) -> Joint:
-    return fit_joint(runs, draws=100, rng=rng, profiles=False, assumed=replace(USUAL, **assumed), near=joint)
+    return fit_joint(runs, draws=100, rng=rng, profiles=False, assumed=replace(USUAL, **assumed), near=joint, sized=sized(joint))
 
 
 def _without_smallest(runs: pd.DataFrame, joint: Joint) -> pd.DataFrame:

@@ -17,7 +17,7 @@ from scalelab.laws.columns import PARAMS
 from scalelab.laws.fitted import Fit
 from scalelab.laws.forms import PUBLISHED
 from scalelab.laws.joint.fit import fit_joint
-from scalelab.laws.joint.result import CellBest, Joint
+from scalelab.laws.joint.result import CellBest, Joint, sized
 from scalelab.laws.joint.valley import valley
 from scalelab.laws.law import Published
 from scalelab.laws.observations import derived
@@ -74,7 +74,7 @@ def leave_out_largest(
     if not judges:
         raise Refused(f"no hold-out: at {name} {largest:g} the runs do not bracket an optimum; extend its grid")
     kept = runs[~np.isclose(runs[name], largest)]
-    smaller = fit_joint(kept, draws=DRAWS, rng=rng, profiles=False)
+    smaller = fit_joint(kept, draws=DRAWS, rng=rng, profiles=False, sized=sized(joint))
     scores = [_scored("joint", judges, joint, lambda scale: _joint_choice(smaller, scale), smaller)]
     copied = max((cell for cell in smaller.cells if cell.settings), key=lambda cell: _size(cell.scale))
     copy = {q: math.exp(log) for q, (log, _) in copied.settings.items() if q in SETTINGS}
