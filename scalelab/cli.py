@@ -1,14 +1,12 @@
 """The command line. Every command is a short path through the rooms; heavy imports wait until one is chosen."""
 
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
+from scalelab.answering import answering, console
 from scalelab.errors import Refused
 
 app = typer.Typer(
@@ -17,27 +15,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Sweep small proxies, fit how their optimal hyperparameters move with scale, project to the large run.",
 )
-console = Console() if sys.stdout.isatty() else Console(width=120)  # files and logs: tables of a fixed width
 PASS_THROUGH = {"allow_extra_args": True, "ignore_unknown_options": True}
 Out = Annotated[Path, typer.Option("--out", "-o", help="Folder to write to.")]
-
-
-@contextmanager
-def answering() -> Iterator[None]:
-    """A user's mistake as one line and exit status 2; an interruption as one line and 130."""
-    try:
-        yield
-    except Refused as refused:
-        Console(stderr=True).print(f"scalelab: {refused}", style="red", markup=False, highlight=False, soft_wrap=True)
-        raise typer.Exit(2) from None
-    except OSError as error:
-        where = f" {error.filename}" if error.filename else ""
-        line = f"scalelab: cannot read or write{where}: {error.strerror or error}"
-        Console(stderr=True).print(line, style="red", markup=False, highlight=False, soft_wrap=True)
-        raise typer.Exit(2) from None
-    except KeyboardInterrupt:
-        Console(stderr=True).print("scalelab: interrupted; what had ended is kept, launch again for the rest")
-        raise typer.Exit(130) from None
 
 
 @app.command(context_settings=PASS_THROUGH)
@@ -140,7 +119,7 @@ def fit(
     draws: Annotated[int, typer.Option(help="Bootstrap draws.", min=100)] = 1000,
     plots: Annotated[bool, typer.Option(help="Draw the figures too.")] = True,
 ) -> None:
-    """Fit laws to any table of runs: how the best learning rate, batch and weight decay, and the loss, move with scale."""
+    """Fit laws to any table of runs: how the loss and the best learning rate, batch, weight decay move with scale."""
     with answering():
         from scalelab import fitting
 

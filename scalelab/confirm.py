@@ -11,7 +11,8 @@ import pandas as pd
 
 from scalelab.errors import Refused
 from scalelab.files import write_atomically
-from scalelab.laws.optima.cells import SCALES, groups
+from scalelab.laws.columns import SCALES
+from scalelab.laws.optima.cells import groups
 from scalelab.laws.optima.optimum import optima
 from scalelab.readers import Runs
 from scalelab.recipe import Recipe

@@ -19,8 +19,8 @@ def evidence(laws: Laws, group: GroupLaws) -> dict[str, Any]:
         "settings": dict(group.key),
         "runs": group.n_runs,
         "diverged": group.n_diverged,
-        "noise_nats": group.noise.sd_nats,
-        "noise_from": group.noise.source,
+        "noise_nats": None if group.noise is None else group.noise.sd_nats,
+        "noise_from": None if group.noise is None else group.noise.source,
         "optima": [
             {**optimum.scale, "status": optimum.status,
              **{name: None if lr is None else float(f"{lr:.5g}")
@@ -60,7 +60,8 @@ def warnings(
         else:
             far = " (more than a decade: confirm at a size between)" if decades > FAR_DECADES else ""
             yield f"{beyond} the largest proxy's {high:g}{far}"
-    if spec.horizon.batch_tokens != proxy.horizon.batch_tokens and "batch_tokens" not in claims:
+    measured = {name for fit in group.lr_fits.values() for name in fit.reference}
+    if spec.horizon.batch_tokens != proxy.horizon.batch_tokens and "batch_tokens" not in {*claims, *measured}:
         yield (
             f"batch_tokens {spec.horizon.batch_tokens:,} differs from the proxies' {proxy.horizon.batch_tokens:,}:"
             " the learning rate is not corrected for it"

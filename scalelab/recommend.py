@@ -13,7 +13,7 @@ from dataclasses import replace
 
 from scalelab.errors import Refused, unknown
 from scalelab.evidence import evidence, warnings
-from scalelab.laws import Fit, GroupLaws, Laws, Optimum
+from scalelab.laws import Fit, GroupLaws, Joint, Laws, Optimum
 from scalelab.models import count_params
 from scalelab.overrides import overrides_of
 from scalelab.parametrizations import table
@@ -48,9 +48,13 @@ def recommend(laws: Laws, target: Mapping[str, int], *, parametrization: str | N
         "depth": float(spec.shape.depth),
         "params_non_embedding": float(params.non_embedding),
         "tokens": float(spec.horizon.tokens),
+        "batch_tokens": float(spec.horizon.batch_tokens),
+        "weight_decay": float(spec.hparams.weight_decay),
     }
     claims = table(spec.parametrization).transfers
     choices = {name: _choice(name, fit, inputs, claims) for name, fit in group.lr_fits.items()}
+    if group.joint is not None and "lr" in group.joint.coordinates:
+        choices["joint"] = _joint_choice(group.joint, inputs)
     chosen, why = _decide(group, choices, claims)
     silent = _silent(group, inputs, claims)
     if silent:
@@ -149,6 +153,21 @@ def _choice(name: str, fit: Fit, inputs: Mapping[str, float], claims: Sequence[s
         high=prediction.high,
         law=fit.law.form,
         rests_on=f"{fit.n} scales, in {scales}; {fit.status}",
+    )
+
+
+def _joint_choice(joint: Joint, inputs: Mapping[str, float]) -> LrChoice:
+    """The joint fit's learning rate at the target's batch: beside the others, since its exponents have priors."""
+    scale = {name: value for name, value in inputs.items() if name in joint.domain and name != "batch_tokens"}
+    batch = inputs["batch_tokens"] if "batch_tokens" in joint.reference else None
+    found = joint.predict(batch_tokens=batch, **scale).values["lr"]
+    return LrChoice(
+        kind="measured",
+        value=found.value,
+        low=found.low,
+        high=found.high,
+        law="all runs in one likelihood: a valley in ln lr about a power law",
+        rests_on=joint.status,
     )
 
 

@@ -174,10 +174,10 @@ def _published(group: GroupLaws) -> Table | None:
 
 
 def _sentences(group: GroupLaws) -> Iterator[str]:
-    for name, fit in group.loss_fits.items():
+    by_output = {fit.law.output: (name, fit) for name, fit in reversed([*group.setting_fits.items()])}
+    for name, fit in (*by_output.values(), *[*group.loss_fits.items()][:1]):  # the best of each
         numbers = ", ".join(f"{p} {interval(e.value, e.low, e.high, '.4g')}" for p, e in fit.estimates.items())
-        yield f"{name}: {numbers}; {fit.status}"
-        break
+        yield f"{name}: {fit.law.form}; {numbers}; {fit.status}"
     if group.joint is not None:
         yield f"joint: {group.joint.status}"
     if "power" in group.lr_fits:

@@ -14,9 +14,10 @@ import pytest
 from matplotlib.axes import Axes
 from rich.console import Console
 
-from scalelab import plots, report, show, show_checks, show_tables
+from scalelab import plots, report, show_checks, show_laws, show_tables
 from scalelab.confirm import confirm
 from scalelab.confirm import write as write_confirmation
+from scalelab.console import interval
 from scalelab.laws import Laws, drift, study
 from scalelab.laws import write as write_laws
 from scalelab.optimizers import OPTIMIZERS
@@ -151,25 +152,27 @@ def test_the_list_holds_the_tables_that_cover_an_optimizer() -> None:
 
 def test_laws_are_printed_with_every_optimum_and_exponent(laws: Laws) -> None:
     console = printed()
-    show.laws(laws, console)
+    show_laws.laws(laws, console)
     text = squeezed(text_of(console))
     for group in laws.groups:
         assert f"{plots.title(group)} at " in text
-        assert f"{group.n_runs} runs, {group.n_diverged} diverged" in text
-        exponent = group.lr_fits["power"].estimates["width"]
-        assert f"power: width {exponent.value:+.3f} [{exponent.low:+.3f}, {exponent.high:+.3f}]" in text
+        diverged = f", {group.n_diverged} diverged" if group.n_diverged else ""
+        assert f"{group.n_runs} runs{diverged}; noise" in text
+        assert group.joint is not None
+        both = (group.joint.estimates["lr ~ width"], group.lr_fits["power"].estimates["width"])
+        said = " ".join(f"{e.value:+.3f} [{e.low:+.3f}, {e.high:+.3f}]" for e in both)
+        assert f"lr width {said}" in text
         for optimum in group.optima:
             assert optimum.log2_lr is not None
-            at = f"{optimum.scale['width']:.0f} {optimum.scale['params_non_embedding']:,.0f}"
-            assert f"{at} {2**optimum.log2_lr:.3g} [" in text
+            assert f"{optimum.scale['width']:.0f} {2**optimum.log2_lr:.3g} [" in text
 
 
 def test_intervals_say_what_is_known() -> None:
-    assert show.interval(0.5, 0.25, 1.0) == "0.5 [0.25, 1]"
-    assert show.interval(None, 0.25, 1.0) == "in [0.25, 1]"
-    assert show.interval(None, None, 1.0) == "≤ 1"
-    assert show.interval(None, 0.25, None) == "≥ 0.25"
-    assert show.interval(None, None, None) == "—"
+    assert interval(0.5, 0.25, 1.0) == "0.5 [0.25, 1]"
+    assert interval(None, 0.25, 1.0) == "in [0.25, 1]"
+    assert interval(None, None, 1.0) == "≤ 1"
+    assert interval(None, 0.25, None) == "≥ 0.25"
+    assert interval(None, None, None) == "—"
 
 
 def test_a_check_is_printed_with_its_slopes_and_verdict() -> None:

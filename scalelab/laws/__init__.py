@@ -1,15 +1,19 @@
 """Laws: how loss and the best hyperparameters move with scale, measured from runs.
 
-    any table → checked → optima (two stages), joint (one likelihood) → losses (solve) → validate, design → study → store
+    table → checked → optima (two stages), joint (one likelihood) → carried (solve) → validate → study → store, design
 
 `study(table)` fits all that a table can carry; `fit(table, law)` one law. A law is a file in `forms/` and a line in
 `forms.LAWS`.
 """
 
+from scalelab.laws.compute_optimal import IsoFlop
+from scalelab.laws.design import NextRuns, next_runs
 from scalelab.laws.drift import Drift, drift, scale_of
+from scalelab.laws.envelope import envelope
 from scalelab.laws.fitted import Estimate, Fit, HoldOut, Prediction
 from scalelab.laws.forms import LAWS, PUBLISHED, published
 from scalelab.laws.group import GroupLaws
+from scalelab.laws.isoflop import isoflop
 from scalelab.laws.joint.result import Joint, Setting
 from scalelab.laws.law import Law, Parameter, Published
 from scalelab.laws.one import fit
@@ -30,9 +34,11 @@ __all__ = [
     "Fit",
     "GroupLaws",
     "HoldOut",
+    "IsoFlop",
     "Joint",
     "Law",
     "Laws",
+    "NextRuns",
     "Noise",
     "Objective",
     "Optimum",
@@ -41,7 +47,10 @@ __all__ = [
     "Published",
     "Setting",
     "drift",
+    "envelope",
     "fit",
+    "isoflop",
+    "next_runs",
     "published",
     "read",
     "scale_of",

@@ -143,7 +143,7 @@ class Fit:
         draws = {name: np.array(values) for name, values in self.draws.items()}
         with np.errstate(over="ignore", under="ignore", invalid="ignore"):
             drawn = np.asarray(self.law.value(draws, at) * np.exp2(draws["scatter"]), dtype=float)
-        return drawn[np.isfinite(drawn)]
+        return np.asarray(drawn[np.isfinite(drawn)])
 
     def summary(self) -> str:
         """The fit in a few lines of text."""

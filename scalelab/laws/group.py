@@ -27,6 +27,7 @@ class GroupLaws:
     optima: list[Optimum]
     lr_fits: dict[str, Fit]
     joint: Joint | None
+    setting_fits: dict[str, Fit]
     loss_fits: dict[str, Fit]
     loss_scores: tuple[FormScore, ...]
     validation: Validation | None

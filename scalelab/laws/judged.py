@@ -1,4 +1,4 @@
-"""A group with its loss laws and its laws of settings, and with how far all of it is to be trusted."""
+"""A group with its laws of loss and of settings, and with how far all of it is to be trusted."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -7,8 +7,9 @@ import numpy as np
 import pandas as pd
 
 from scalelab.errors import Refused
+from scalelab.laws.carried import LOSS, bests, fit_forms, floors
+from scalelab.laws.fitted import Fit
 from scalelab.laws.group import GroupLaws
-from scalelab.laws.losses import loss_fits
 from scalelab.laws.validate.published import Compared, compare_losses, compare_settings, params_column
 from scalelab.laws.validate.sensitivity import Card, farther, joint_card, loss_card
 from scalelab.laws.validate.settings import leave_out_largest
@@ -24,15 +25,19 @@ def judged(
     draws: int,
     entropy: Sequence[int],
 ) -> GroupLaws:
-    """The group with its loss laws, and with how far all of it is to be trusted."""
+    """The group with these laws, and with what the largest scale left out, other assumptions and others' laws say."""
     rng = np.random.default_rng([*entropy, *b"judged"])
     not_fitted = dict(group.not_fitted)
     ok = rows[rows["outcome"] == "OK"]
-    losses = loss_fits(ok, group.joint, group.optima, names=names, draws=draws, rng=rng)
+    losses = fit_forms(floors(ok, group.joint, group.optima), LOSS, names=names, draws=draws, rng=rng)
+    settings: dict[str, Fit] = {}
     compared: list[Compared] = []
     cards: list[Card] = []
     validation = None
     if group.joint is not None:
+        best = bests(group.joint)
+        for output in group.joint.coordinates if len(best) else ():
+            settings |= fit_forms(best, output, draws=draws, rng=rng).fits
         compared += compare_settings(group.joint, keys, params_column(group.joint))
         cards.append(joint_card(rows, group.joint, target or farther(group.joint.domain), rng=rng))
         try:
@@ -49,6 +54,6 @@ def judged(
         widest = max(losses.seen.values(), key=lambda seen: len(seen.inputs))
         compared += compare_losses(widest, keys, widest.columns)
     return replace(
-        group, loss_fits=losses.fits, loss_scores=losses.scores, validation=validation, compared=tuple(compared),
+        group, setting_fits=settings, loss_fits=losses.fits, loss_scores=losses.scores, validation=validation, compared=tuple(compared),
         cards=tuple(cards), not_fitted=not_fitted | losses.refused,
     )  # fmt: skip

@@ -1,26 +1,23 @@
 """One law, one table: what a notebook calls."""
 
-import math
 from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
 
 from scalelab.errors import Refused, unknown
+from scalelab.laws.carried import bests
 from scalelab.laws.checked import checked
 from scalelab.laws.columns import COLUMNS, NAMES, OUTCOMES
 from scalelab.laws.fitted import Fit
 from scalelab.laws.forms import LAWS
 from scalelab.laws.joint.fit import fit_joint
-from scalelab.laws.joint.result import CellBest
 from scalelab.laws.law import Law
 from scalelab.laws.observations import Observations, observations
 from scalelab.laws.optima.cells import groups, swept_scales
 from scalelab.laws.optima.optimum import optima
 from scalelab.laws.solve.fit import fit_observations
 from scalelab.laws.solve.objective import Objective
-
-VAGUE = 1.0  # standard deviation of ln setting beyond which a scale says nothing on its own optimum
 
 
 def fit(
@@ -86,17 +83,9 @@ def _best(table: pd.DataFrame, law: Law, rng: np.random.Generator) -> Observatio
         rows = pd.DataFrame([{**o.scale, "lr": o.lr} for o in found if o.lr is not None])
     else:
         joint = fit_joint(runs, draws=100, rng=rng, profiles=False)
-        rows = pd.DataFrame([_row(cell) for cell in joint.cells if all(sd < VAGUE for _, sd in cell.settings.values())])
+        rows = bests(joint)
     if rows.empty:
         raise Refused(
             "no scale has an optimum between the settings tried: extend the grids; `study` says of each where"
         )
     return observations(rows, law)
-
-
-def _row(cell: CellBest) -> dict[str, float]:
-    row = {**cell.scale, "loss_nats": math.exp(cell.log_loss)}
-    row |= {name: math.exp(log) for name, (log, _) in cell.settings.items()}
-    if "tau" in row and "tokens" in row:
-        row["weight_decay"] = row["batch_tokens"] / (row["lr"] * row["tau"] * row["tokens"])
-    return row

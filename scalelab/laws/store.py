@@ -93,6 +93,7 @@ def _group(data: Mapping[str, Any]) -> GroupLaws:
         "optima": [Optimum(**{**optimum, "noise": Noise(**optimum["noise"])}) for optimum in data["optima"]],
         "lr_fits": {name: _fit(fitted) for name, fitted in data["lr_fits"].items()},
         "joint": None if data["joint"] is None else _joint(data["joint"]),
+        "setting_fits": {name: _fit(fitted) for name, fitted in data["setting_fits"].items()},
         "loss_fits": {name: _fit(fitted) for name, fitted in data["loss_fits"].items()},
         "loss_scores": tuple(FormScore(**score) for score in data["loss_scores"]),
         "validation": None if data["validation"] is None else _validation(data["validation"]),

@@ -141,6 +141,7 @@ def _group(
         optima=stages.optima,
         lr_fits=stages.fits,
         joint=joint,
+        setting_fits={},
         loss_fits={},
         loss_scores=(),
         validation=None,
@@ -168,7 +169,7 @@ def _bare(key: dict[str, str | float], rows: pd.DataFrame) -> GroupLaws:
     tried = rows[rows["outcome"] != "FAILED"]
     kept = tried.drop_duplicates([name for name in tried if name != "run"])
     return GroupLaws(
-        key=key, noise=None, optima=[], lr_fits={}, joint=None, loss_fits={}, loss_scores=(), validation=None,
+        key=key, noise=None, optima=[], lr_fits={}, joint=None, setting_fits={}, loss_fits={}, loss_scores=(), validation=None,
         compared=(), cards=(), not_fitted={}, n_runs=len(kept),
         n_diverged=int((kept["outcome"] == "DIVERGED").sum()), n_failed=len(rows) - len(tried),
         n_repeated=len(tried) - len(kept),
@@ -177,7 +178,7 @@ def _bare(key: dict[str, str | float], rows: pd.DataFrame) -> GroupLaws:
 
 def _rows_of(runs: pd.DataFrame, key: Mapping[str, str | float]) -> pd.DataFrame:
     kept = np.logical_and.reduce([runs[name] == value for name, value in key.items()])
-    return runs[kept & (runs["outcome"] != "FAILED")]
+    return runs.loc[np.asarray(kept) & (runs["outcome"] != "FAILED").to_numpy()]
 
 
 def _json(template: Mapping[str, Any] | None) -> dict[str, Any] | None:

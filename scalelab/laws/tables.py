@@ -19,7 +19,7 @@ def tables(laws: Laws) -> dict[str, pd.DataFrame]:
     for group in laws.groups:
         for o in group.optima:
             optimum_rows.append({**group.key, **o.scale, **_optimum_row(o)})
-        for name, fitted in [*group.lr_fits.items(), *group.loss_fits.items()]:
+        for name, fitted in [*group.lr_fits.items(), *group.setting_fits.items(), *group.loss_fits.items()]:
             exponent_rows += [{**group.key, "law": name, **row} for row in _exponent_rows(fitted, laws.theory)]
     return {"optima": pd.DataFrame(optimum_rows), "exponents": pd.DataFrame(exponent_rows)}
 

@@ -10,7 +10,7 @@ from scalelab.laws import GroupLaws
 from scalelab.laws.draw import curve_on, pairs, pairs_of
 from scalelab.laws.draw.rows import in_unit, seen
 from scalelab.laws.draw.style import SYMBOLS, figure, label, log_axis, plain
-from scalelab.laws.losses import floors
+from scalelab.laws.carried import floors
 from scalelab.plots.named import rows_of
 
 

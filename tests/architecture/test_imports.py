@@ -14,7 +14,7 @@ PACKAGE = ROOT / "scalelab"
 # In the direction of the data: a room may import those of the rows above it, and those of its own row.
 ORDER: tuple[tuple[str, ...], ...] = (
     ("console", "errors", "files", "scale"),
-    ("shape", "values"),
+    ("answering", "shape", "values"),
     ("parametrizations",),
     ("models", "optimizers"),
     ("hparams", "compare"),
@@ -129,7 +129,7 @@ def test_the_lower_rooms_import_nothing_heavy() -> None:
 
 
 def test_the_command_line_imports_nothing_but_its_own_tools() -> None:
-    allowed = {"scalelab.errors.Refused"}
+    allowed = {"scalelab.errors.Refused", "scalelab.answering.answering", "scalelab.answering.console"}
     tree = ast.parse((PACKAGE / "cli.py").read_text())
     at_import = {
         f"{node.module}.{alias.name}"

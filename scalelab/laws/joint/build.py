@@ -25,7 +25,7 @@ def scales_of(trials: pd.DataFrame, *, sized: bool | None = None) -> tuple[str, 
     varied = [name for name in EVERY if name in trials and trials[name].nunique() > 1]
     shape, size = ([name for name in varied if name in names] for names in (SHAPE, PARAMS))
     if sized is None:
-        sized = not shape or (bool(size) and (trials["parametrization"] == "unstated").all())
+        sized = not shape or (bool(size) and bool((trials["parametrization"] == "unstated").all()))
     chosen = (size[:1] or shape) if sized else (shape or size[:1])
     return (*chosen, *(name for name in varied if name not in (*SHAPE, *PARAMS)))
 
@@ -58,6 +58,7 @@ def build(
     order = np.argsort(cell_N[ok_N], kind="stable")
     runs = trials[ok_N].iloc[order]
     run_cell_N = cell_N[ok_N][order]
+    lowest = _lowest_diverged(trials, cell_N, across, varied)
     coordinates = []
     for name in varied:
         covariates = (*scales, *across) if name == "lr" else scales
@@ -68,9 +69,11 @@ def build(
             log_loss_N=np.log(runs["loss_nats"].to_numpy(float)),
             cells=len(cells),
             coordinates=layout(coordinates),
-            **_bounds(trials, cell_N, (*scales, *across), log_x0, varied),
+            bound_cell_M=lowest["cell"].to_numpy(np.intp),
+            bound_lr_M=_log_setting(lowest, "lr") if len(lowest) else np.zeros(0),
+            bound_covariate_MK=_covariates(lowest, (*scales, *across), log_x0),
         ),
-        [{name: float(value) for name, value in row.items()} for row in cells.to_dict("records")],
+        [{str(name): float(value) for name, value in row.items()} for row in cells.to_dict("records")],
         {name: float(np.exp(value)) for name, value in log_x0.items()},
     )
 
@@ -107,11 +110,11 @@ def _varied(runs: pd.DataFrame, cell_N: Array) -> list[str]:
 
 def _log_setting(runs: pd.DataFrame, name: str) -> Array:
     if name == "lr":  # as `checked` made equal what rounding made different
-        return np.log(2) * runs["log2_lr"].to_numpy(float)
+        return np.asarray(np.log(2) * runs["log2_lr"].to_numpy(float))
     if name == "tau":
         decayed = runs["lr"] * runs["weight_decay"] * runs["tokens"]
-        return np.log((runs["batch_tokens"] / decayed).to_numpy(float))
-    return np.log(runs[name].to_numpy(float))
+        return np.asarray(np.log((runs["batch_tokens"] / decayed).to_numpy(float)))
+    return np.asarray(np.log(runs[name].to_numpy(float)))
 
 
 def _covariates(runs: pd.DataFrame, names: Sequence[str], log_x0: dict[str, float]) -> Array:
@@ -119,17 +122,12 @@ def _covariates(runs: pd.DataFrame, names: Sequence[str], log_x0: dict[str, floa
     return np.stack(columns, axis=-1) if columns else np.zeros((len(runs), 0))
 
 
-def _bounds(
-    trials: pd.DataFrame, cell_N: Array, covariates: Sequence[str], log_x0: dict[str, float], varied: Sequence[str]
-) -> dict[str, Array]:
-    """The lowest learning rate that diverged, of every cell and batch."""
-    diverged = trials[trials["outcome"] == "DIVERGED"].assign(cell=cell_N[trials["outcome"] == "DIVERGED"])
+def _lowest_diverged(
+    trials: pd.DataFrame, cell_N: Array, across: Sequence[str], varied: Sequence[str]
+) -> pd.DataFrame:
+    """The runs with the lowest learning rate that diverged, of every cell and batch; none where rates were not swept."""
+    diverged_N = (trials["outcome"] == "DIVERGED").to_numpy()
+    diverged = trials[diverged_N].assign(cell=cell_N[diverged_N])
     if varied[0] != "lr":
-        diverged = diverged.iloc[:0]
-    by = ["cell", *(["batch_tokens"] if "batch_tokens" in covariates else [])]
-    lowest = diverged.sort_values("log2_lr", kind="stable").drop_duplicates(by)
-    return {
-        "bound_cell_M": lowest["cell"].to_numpy(np.intp),
-        "bound_lr_M": _log_setting(lowest, "lr"),
-        "bound_covariate_MK": _covariates(lowest, covariates, log_x0),
-    }
+        return diverged.iloc[:0]
+    return diverged.sort_values("log2_lr", kind="stable").drop_duplicates(["cell", *across])

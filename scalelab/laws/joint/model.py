@@ -135,7 +135,7 @@ class Model:
 
     def _kappa(self, q: Coordinate, theta_P: Array) -> Array:
         log_N = theta_P[q.curvature] + q.covariate_NK @ theta_P[q.curvature + 1 : q.skew]
-        return np.exp(np.minimum(log_N, 20.0))
+        return np.asarray(np.exp(np.minimum(log_N, 20.0)))
 
     def beyond(self, theta_P: Array, effect_CE: Array) -> Array:
         """By how much ln optimal lr lies above each divergence; negative is as it should be."""

@@ -1,7 +1,7 @@
 """What the joint fit says: laws of the optimum with intervals, and the setting to use at a scale."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -12,6 +12,7 @@ from scalelab.laws.fitted import Estimate, Interval, Prediction
 from scalelab.laws.joint.valley import valley
 from scalelab.laws.law import Array
 
+ORDER = ("batch_tokens", "lr", "tau")  # each needs those before it
 PINNED = 0.8  # share of a prior's sd: an exponent known no better than this is the prior's
 
 
@@ -87,44 +88,33 @@ class Joint:
             Refused: on a missing or unknown scale, or one that is not a finite number > 0.
         """
         at = self._log_ratios(scale)
-        values, given = {}, {}
-        offsets = np.random.default_rng(0).standard_t(max(self.dof, 3.0), size=(3, self._draws("noise").size))
-        logs, log_D = {}, {}
-        if batch_tokens is not None:
-            given["batch_tokens"] = batch_tokens
-            logs["batch_tokens"], log_D["batch_tokens"] = math.log(batch_tokens), math.log(batch_tokens)
-        order = [name for name in ("batch_tokens", "lr", "tau") if name in self.coordinates and name not in logs]
-        if lr is not None:
-            given["lr"] = lr
-            logs["lr"], log_D["lr"] = math.log(lr), math.log(lr)
-            order = [name for name in order if name != "lr"]
-        for row, name in enumerate(order):
-            logs[name] = float(self._optimum(name, at, logs, self._points()))
-            own_D = self._optimum(name, at, log_D, {key: np.array(d) for key, d in self.draws.items()})
-            log_D[name] = own_D + self.scatter[name] * math.log(2) * offsets[row]
+        given = {name: value for name, value in (("batch_tokens", batch_tokens), ("lr", lr)) if value is not None}
+        # ln of every setting, the chosen and (D,) draws of the truth; what is given is certain.
+        logs: dict[str, Array] = {name: np.array(math.log(value)) for name, value in given.items()}
+        log_D = dict(logs)
+        sought = [name for name in ORDER if name in self.coordinates and name not in given]
+        drawn = {name: np.array(draws) for name, draws in self.draws.items()}
+        tails = np.random.default_rng(0).standard_t(max(self.dof, 3.0), size=(3, len(next(iter(drawn.values())))))
+        values: dict[str, Prediction] = {}
+        for row, name in enumerate(sought):
+            logs[name] = self._optimum(name, at, logs, self._points())
+            own_D = self.scatter[name] * math.log(2) * tails[row]  # a new scale's own deviation from the law
+            log_D[name] = self._optimum(name, at, log_D, drawn) + own_D
             values[name] = self._prediction(logs[name], log_D[name], scale)
-        if "tau" in self.coordinates and {"batch_tokens", "lr"} <= logs.keys() and "tokens" in scale:
-            tokens = math.log(scale["tokens"])
-            decay, decay_D = (x["batch_tokens"] - x["lr"] - x["tau"] - tokens for x in (logs, log_D))
-            values["weight_decay"] = self._prediction(decay, np.asarray(decay_D), scale)
-        return Setting(values=values, given=given, expected_excess=self._expected(order, logs, log_D, at))
+        if {"batch_tokens", "lr", "tau"} <= logs.keys() and "tokens" in scale:
+            decay, decay_D = (x["batch_tokens"] - x["lr"] - x["tau"] - math.log(scale["tokens"]) for x in (logs, log_D))
+            values["weight_decay"] = self._prediction(decay, decay_D, scale)
+        return Setting(values=values, given=given, expected_excess=self._expected(sought, logs, log_D, at))
 
     def excess(self, settings: Mapping[str, float], **scale: float) -> float:
-        """Relative excess loss of a setting (e.g. lr and batch_tokens) over the best at a scale, by the fitted valleys."""
-        at = self._log_ratios(scale)
-        points = self._points()
-        total, logs = 0.0, {name: math.log(value) for name, value in settings.items()}
-        for name in self.coordinates:
-            if name in logs:
-                total += float(self._height(name, at, logs, logs[name], points))
-        return math.expm1(total)
+        """Relative excess loss of settings (lr, batch_tokens, …) over the best at a scale, by the fitted valleys."""
+        at, points = self._log_ratios(scale), self._points()
+        logs = {name: np.array(math.log(value)) for name, value in settings.items()}
+        heights = (self._height(name, at, logs, logs[name], points) for name in self.coordinates if name in logs)
+        return math.expm1(float(sum(heights, start=np.array(0.0))))
 
     def _points(self) -> dict[str, Array]:
         return {name: np.array(e.value) for name, e in self.estimates.items()}
-
-    def _draws(self, name: str) -> Array:
-        found = self.draws.get(name)
-        return np.array(found if found is not None else next(iter(self.draws.values())))
 
     def _log_ratios(self, scale: Mapping[str, float]) -> dict[str, float]:
         for name, value in scale.items():
@@ -137,14 +127,14 @@ class Joint:
             raise Refused(f"the joint law needs {', '.join(needed)}: {', '.join(missing)} not given")
         return {name: math.log(scale[name] / self.reference[name]) for name in needed}
 
-    def _covariate(self, name: str, at: Mapping[str, float], logs: Mapping[str, Array | float]) -> Array | float:
+    def _covariate(self, name: str, at: Mapping[str, float], logs: Mapping[str, Array]) -> Array:
         if name != "batch_tokens":
-            return at[name]
+            return np.array(at[name])
         # A batch that was neither given nor found: the law holds at the reference batch.
-        return logs["batch_tokens"] - math.log(self.reference[name]) if name in logs else 0.0
+        return logs["batch_tokens"] - math.log(self.reference[name]) if name in logs else np.array(0.0)
 
     def _optimum(
-        self, name: str, at: Mapping[str, float], logs: Mapping[str, Array | float], parameters: Mapping[str, Array]
+        self, name: str, at: Mapping[str, float], logs: Mapping[str, Array], parameters: Mapping[str, Array]
     ) -> Array:
         """ln of the best setting; `logs` has the batch, where it is known."""
         terms = [parameters[f"{name} ~ {of}"] * self._covariate(of, at, logs) for of in self.coordinates[name]]
@@ -155,7 +145,7 @@ class Joint:
         return best
 
     def _height(
-        self, name: str, at: Mapping[str, float], logs: Mapping[str, Array | float], log: Array | float,
+        self, name: str, at: Mapping[str, float], logs: Mapping[str, Array], log: Array,
         parameters: Mapping[str, Array],
     ) -> Array:  # fmt: skip
         x = np.asarray(log - self._optimum(name, at, logs, parameters))
@@ -164,9 +154,9 @@ class Joint:
         return np.asarray(kappa * valley(x, float(parameters[f"{name} skew"]))[0])
 
     def _expected(
-        self, order: list[str], logs: Mapping[str, float], log_D: Mapping[str, Array], at: Mapping[str, float]
+        self, order: Sequence[str], logs: Mapping[str, Array], log_D: Mapping[str, Array], at: Mapping[str, float]
     ) -> float:
-        """Mean excess where the truth is one of the draws: the valley, moved by how far the draw lies from the choice."""
+        """Mean excess where the truth is one of the draws: the valley, moved by how far it lies from the choice."""
         points = self._points()
         total_D = np.zeros(1)
         for name in order:
@@ -174,7 +164,7 @@ class Joint:
             total_D = total_D + self._height(name, at, logs, 2 * centre - np.asarray(log_D[name]), points)
         return float(np.minimum(np.expm1(np.minimum(total_D, 1.0)), 1.0).mean())
 
-    def _prediction(self, log: float, log_D: Array, scale: Mapping[str, float]) -> Prediction:
+    def _prediction(self, log: Array, log_D: Array, scale: Mapping[str, float]) -> Prediction:
         low, high = np.percentile(log_D, [2.5, 97.5])
         outside = {}
         for name, value in scale.items():
@@ -182,7 +172,7 @@ class Joint:
             decades = max(math.log10(value / highest), math.log10(lowest / value))
             if decades > 1e-9:
                 outside[name] = decades
-        return Prediction(value=math.exp(log), low=math.exp(low), high=math.exp(high), outside=outside)
+        return Prediction(value=math.exp(float(log)), low=math.exp(low), high=math.exp(high), outside=outside)
 
 
 def sized(joint: Joint) -> bool:

@@ -99,7 +99,7 @@ class Solver:
             pull = self._pull(theta_P, effect_CE, spread, weight_N)
             if gain < 1e-7 * (1 + abs(value)):
                 break
-        inverse_CEE = np.linalg.inv(pull.hessian_CEE)
+        inverse_CEE: Array = np.linalg.inv(pull.hessian_CEE).astype(np.float64)
         turned_CPE = pull.cross_CPE @ inverse_CEE
         covariance_PP = np.linalg.inv(pull.hessian_PP - np.einsum("cpe,cqe->pq", turned_CPE, pull.cross_CPE))
         spread_CEE = inverse_CEE + np.einsum("cpe,pq,cqf->cef", turned_CPE, covariance_PP, turned_CPE)

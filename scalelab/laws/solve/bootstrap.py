@@ -103,6 +103,13 @@ def _rounded(problem: Problem, theta_P: Array) -> Objective:
     return replace(problem.objective, delta=max(problem.objective.delta, SHARPEST * suited))
 
 
+def around(theta_P: Array, covariance_PP: Array, *, draws: int, rng: np.random.Generator) -> Bootstrap:
+    """Normal draws with a given covariance, what resamples tend to with many clusters."""
+    variance_P, axis_PP = np.linalg.eigh(covariance_PP)
+    normal_DP = rng.standard_normal((draws, len(theta_P))) * np.sqrt(np.maximum(variance_P, 0.0))
+    return Bootstrap(theta_DP=theta_P + normal_DP @ axis_PP.T, failed=0)
+
+
 def stretch(clusters: int, p: int) -> float:
     """By how much draws are stretched for the degrees of freedom that the fit has used.
 

@@ -8,7 +8,7 @@ import numpy as np
 from scalelab.laws.fitted import Estimate, Fit, Search, ranges, stored
 from scalelab.laws.law import Array, Law
 from scalelab.laws.observations import Observations
-from scalelab.laws.solve.bootstrap import bootstrap, simulated
+from scalelab.laws.solve.bootstrap import around, bootstrap, simulated
 from scalelab.laws.solve.covariance import Covariance, covariance
 from scalelab.laws.solve.objective import CHINCHILLA, NORMAL_MAD, Objective
 from scalelab.laws.solve.optimum import REACHED, Best, best
@@ -16,6 +16,7 @@ from scalelab.laws.solve.problem import Problem
 from scalelab.laws.solve.profile import Profile, profile
 
 ENOUGH = 6  # clusters a parameter: with fewer, resamples have no optimum of their own and the profile says it better
+MANY = 20_000  # rows beyond which resamples would take minutes and tell nothing that the delta method does not
 FEW_REACHED = 0.25  # share of the starts that were followed
 ILL = 1e10  # condition number of the correlation beyond which signs of single parameters mean nothing
 SMALLEST_SCATTER = 1e-12
@@ -71,13 +72,16 @@ def fit_observations(
     p = len(law.parameters)
     scatter = _scatter(at, p)
     enough = clusters >= ENOUGH * p
-    if enough:
+    many = len(seen) > MANY
+    if many:
+        resampled = around(at.found.theta_P, spread.matrix_PP, draws=draws, rng=rng)
+    elif enough:
         resampled = bootstrap(at.problem, at.found.theta_P, seen.cluster_N, draws=draws, rng=rng)
     else:
         error = scatter * np.log(2) * (1.0 if at.problem.objective.space == "log" else float(seen.output_N.mean()))
         resampled = simulated(at.problem, at.found.theta_P, seen.cluster_N, error, draws=draws, rng=rng)
     drawn = {name: column[:, 0] for name, column in at.problem.parameters(resampled.theta_DP).items()}
-    estimates = _estimates(at, spread, traced, resampled.theta_DP, enough)
+    estimates = _estimates(at, spread, traced, resampled.theta_DP, enough and not many)
     noise_D = scatter * rng.standard_t(clusters - p, len(resampled.theta_DP))
     search = Search(
         starts=at.found.starts, followed=at.found.followed, reached=at.found.reached, condition=spread.condition,
@@ -85,7 +89,9 @@ def fit_observations(
         r2=_r2(at),
     )  # fmt: skip
     said = [*warnings, *_warnings(law, estimates, search, spread)]
-    if not enough:
+    if many:
+        said.append(f"{len(seen):,} rows are too many to refit {draws} times: draws are the delta method's")
+    elif not enough:
         said.append(f"{clusters} {seen.unit}s for {p} parameters are too few to resample: they are simulated")
     if resampled.failed > 0.02 * draws:
         said.append(f"{resampled.failed} of {draws} resamples had no optimum and were left out")
@@ -142,27 +148,28 @@ def _estimates(at: Point, spread: Covariance, traced: Profile, theta_DP: Array, 
     low_P, inner_low, inner_high, high_P = np.percentile(theta_DP, [2.5, 15.87, 84.13, 97.5], axis=0)
     sd_P = np.minimum(spread.sd_P, 300.0)
     for k, name in enumerate(at.problem.names):
-        turn = np.exp if at.problem.positive_P[k] else np.asarray
-        centre, sd = at.found.theta_P[k], sd_P[k]
-
-        def pair(low: float, high: float, turn: "np.ufunc" = turn) -> tuple[float, float]:
-            with np.errstate(over="ignore"):
-                return float(turn(low)), float(turn(high))
-
-        traced_pair = pair(traced.low_P[k], traced.high_P[k])
-        drawn_pair = pair(low_P[k], high_P[k])
+        positive = bool(at.problem.positive_P[k])
+        centre, sd = float(at.found.theta_P[k]), float(sd_P[k])
+        traced_pair = _parameter(traced.low_P[k], positive), _parameter(traced.high_P[k], positive)
+        drawn_pair = _parameter(low_P[k], positive), _parameter(high_P[k], positive)
         found[name] = Estimate(
-            value=float(turn(centre)),
+            value=_parameter(centre, positive),
             # The wider of the two: each alone covers a little less than it says, and a side that the profile leaves open
             # is open, whatever resamples say, which only move a point about.
             low=min(traced_pair[0], drawn_pair[0]),
             high=max(traced_pair[1], drawn_pair[1]),
-            sd=float(turn(inner_high[k]) - turn(inner_low[k])) / 2,
+            sd=(_parameter(inner_high[k], positive) - _parameter(inner_low[k], positive)) / 2,
             bootstrap=drawn_pair if resampled else None,
             profile=traced_pair,
-            delta=pair(centre - 1.96 * sd, centre + 1.96 * sd),
+            delta=(_parameter(centre - 1.96 * sd, positive), _parameter(centre + 1.96 * sd, positive)),
         )
     return found
+
+
+def _parameter(coordinate: float, positive: bool) -> float:
+    """A fitted coordinate as the parameter it stands for."""
+    with np.errstate(over="ignore"):
+        return float(np.exp(coordinate)) if positive else float(coordinate)
 
 
 def _warnings(law: Law, estimates: dict[str, Estimate], search: Search, spread: Covariance) -> list[str]:

@@ -44,7 +44,7 @@ class Problem:
         columns = np.broadcast_arrays(*(np.atleast_1d(np.asarray(parameters[name], float)) for name in self.names))
         with np.errstate(divide="ignore"):
             rows = [np.log(c) if positive else c for c, positive in zip(columns, self.positive_P, strict=True)]
-        return np.clip(np.stack(rows, axis=-1), -FARTHEST, FARTHEST)
+        return np.asarray(np.clip(np.stack(rows, axis=-1), -FARTHEST, FARTHEST))
 
     def residuals(self, theta_RP: Array) -> tuple[Array, Array]:
         """Residuals (R, N) and their derivatives by every coordinate (R, N, P); NaN where the law has no value."""

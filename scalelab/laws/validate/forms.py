@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+import numpy.typing as npt
 
 from scalelab.errors import Refused
 from scalelab.laws.fitted import Fit, Prediction
@@ -18,6 +19,7 @@ from scalelab.laws.observations import Observations
 from scalelab.laws.solve.fit import Point, aicc, point
 from scalelab.laws.solve.objective import Objective
 
+MOST_ROWS = 2000
 FOLDS = 8  # sizes left out one at a time; more are left out in groups of neighbours
 LEAST_PERCENT = 1e-3  # of an error in cross-validation: below it forms are equally exact
 
@@ -38,10 +40,11 @@ class FormScore:
 
 def compare_forms(seen: Mapping[str, Observations]) -> tuple[FormScore, ...]:
     """Score the laws on the observations that each is given, the best first."""
+    seen = {name: _thinned(rows) for name, rows in seen.items()}
     points = {name: point(LAWS[name], rows) for name, rows in seen.items()}
     # One threshold for all, the finest that any form's residuals ask for: criteria under several cannot be compared.
     common = Objective(delta=min(at.problem.objective.delta for at in points.values()))
-    found = {}
+    found: dict[str, tuple[float, float | None, float | None]] = {}
     for name, rows in seen.items():
         whole = point(LAWS[name], rows, common, near=points[name].found.theta_P)
         if any(np.isclose(aicc(whole), value, rtol=0, atol=1e-4) for value, _, _ in found.values()):
@@ -72,7 +75,8 @@ def averaged(fits: Sequence[Fit], scores: Sequence[FormScore], **inputs: float) 
     if not used:
         raise Refused("no fit to average: none of these laws was scored")
     total = sum(share for _, share in used)
-    draws, point_value, outside = [], 0.0, {}
+    draws: list[Array] = []
+    point_value, outside = 0.0, dict[str, float]()
     for fit, share in used:
         known = {name: value for name, value in inputs.items() if name in {*fit.domain, *fit.columns.values()}}
         prediction = fit.predict(**known)
@@ -84,6 +88,16 @@ def averaged(fits: Sequence[Fit], scores: Sequence[FormScore], **inputs: float) 
         draws.append(np.resize(drawn, max(1, round(share / total * 1000))))
     low, high = np.percentile(np.concatenate(draws), [2.5, 97.5])
     return Prediction(value=point_value, low=float(low), high=float(high), outside=outside)
+
+
+def _thinned(rows: Observations) -> Observations:
+    """Every so many-th row of a long table: forms are told apart by far fewer."""
+    every = -(-len(rows) // MOST_ROWS)
+    if every == 1:
+        return rows
+    inputs = {name: values[::every] for name, values in rows.inputs.items()}
+    cluster_N = np.unique(rows.cluster_N[::every], return_inverse=True)[1]
+    return replace(rows, inputs=inputs, output_N=rows.output_N[::every], cluster_N=cluster_N)
 
 
 def _cross_validated(name: str, rows: Observations, whole: Point) -> float | None:
@@ -105,9 +119,9 @@ def _largest_left_out(name: str, rows: Observations, whole: Point) -> float | No
     return None if error_N is None else float(100 * error_N.mean())
 
 
-def _error(name: str, rows: Observations, out_N: Array, whole: Point) -> Array | None:
+def _error(name: str, rows: Observations, out_N: npt.NDArray[np.bool_], whole: Point) -> Array | None:
     """Relative error at the rows left out; None where the rest cannot carry the law."""
-    kept_N = ~out_N.astype(bool)
+    kept_N = ~out_N
     law = LAWS[name]
     if len(np.unique(rows.cluster_N[kept_N])) <= len(law.parameters):
         return None
@@ -118,7 +132,7 @@ def _error(name: str, rows: Observations, out_N: Array, whole: Point) -> Array |
     found = point(law, part, whole.problem.objective, near=whole.found.theta_P)
     theta_P = found.found.theta_P
     residual_N = whole.problem.residuals(theta_P[None])[0][0]
-    return np.asarray(np.expm1(residual_N[out_N.astype(bool)]))
+    return np.asarray(np.expm1(residual_N[out_N]))
 
 
 def _size(rows: Observations) -> Array:

@@ -57,19 +57,17 @@ def joint_card(runs: pd.DataFrame, joint: Joint, target: Mapping[str, float], *,
     def projected(found: Joint) -> dict[str, float]:
         return {name: value.value for name, value in found.predict(**known).values.items()}
 
-    ways: list[tuple[str, Callable[[], Joint]]] = [
-        (f"trusted window {factor:g} %", lambda f=factor: _again(runs, rng, joint, trusted=f / 100))
-        for factor in (1, 4)
-    ]  # type: ignore[misc]
-    ways += [
-        ("outliers pull with force from 1.5 sd", lambda: _again(runs, rng, joint, outlier=1.5)),
-        ("no outlier rule", lambda: _again(runs, rng, joint, outlier=1e9)),
-        ("priors twice as wide", lambda: _again(runs, rng, joint, prior_width=2.0)),
-        ("priors half as wide", lambda: _again(runs, rng, joint, prior_width=0.5)),
-        ("without the smallest scale", lambda: _again(_without_smallest(runs, joint), rng, joint)),
-    ]
+    ways: dict[str, Callable[[], Joint]] = {
+        "trusted window 1 %": lambda: _again(runs, rng, joint, trusted=0.01),
+        "trusted window 4 %": lambda: _again(runs, rng, joint, trusted=0.04),
+        "outliers pull with force from 1.5 sd": lambda: _again(runs, rng, joint, outlier=1.5),
+        "no outlier rule": lambda: _again(runs, rng, joint, outlier=1e9),
+        "priors twice as wide": lambda: _again(runs, rng, joint, prior_width=2.0),
+        "priors half as wide": lambda: _again(runs, rng, joint, prior_width=0.5),
+        "without the smallest scale": lambda: _again(_without_smallest(runs, joint), rng, joint),
+    }
     variations = [Variation(choice="as fitted", projected=projected(joint))]
-    for choice, refit in ways:
+    for choice, refit in ways.items():
         try:
             variations.append(Variation(choice=choice, projected=projected(refit())))
         except Refused:  # one scale would be left
