@@ -1,4 +1,4 @@
-"""`fit` as the command line runs it: read, fit, write, say; and with a target what is best there and what to run next."""
+"""`fit` as the command line runs it: read, fit, write, say; with a target also what is best there and what to run."""
 
 import math
 import shlex
@@ -45,7 +45,7 @@ class Request:
 
 
 def parse_scale(given: Sequence[str]) -> dict[str, float]:
-    """`["params_non_embedding=7B", "tokens=140B"]` as numbers; `Refused` on an unknown scale or what is no number > 0."""
+    """`["params_non_embedding=7B", "tokens=140B"]` as numbers; `Refused` on an unknown scale or no number > 0."""
     found: dict[str, float] = {}
     for item in " ".join(given).replace(",", " ").split():
         name, equals, text = item.partition("=")

@@ -1,4 +1,4 @@
-"""What people see on the console: recipes, confirmations. Laws: `show_laws`, tables: `show_tables`, checks: `show_checks`."""
+"""What people see on the console: recipes and confirmations. Laws: `show_laws`; tables and checks: `show_tables`."""
 
 import math
 

@@ -39,8 +39,12 @@ def _head(name: str, group: GroupLaws, console: Console) -> None:
         fixed += [(x, values.pop()) for x, values in _values(group).items() if len(values) == 1]
     at = ", ".join(f"{SHORT.get(column, column)} {value:,g}" for column, value in fixed)
     say(console, f"{name}{f' at {at}' if at else ''}", "bold")
-    dropped = [f"{count} {what}" for count, what in ((group.n_diverged, "diverged"), (group.n_failed, "failed, left out"),
-               (group.n_repeated, "repeated, counted once")) if count]  # fmt: skip
+    counts = {
+        "diverged": group.n_diverged,
+        "failed, left out": group.n_failed,
+        "repeated, counted once": group.n_repeated,
+    }
+    dropped = [f"{count} {what}" for what, count in counts.items() if count]
     noise = "" if group.noise is None else (
         f"; noise {group.noise.sd_nats:.4f} nats ({group.noise.source}, {group.noise.dof} degrees of freedom)"
     )  # fmt: skip
@@ -157,9 +161,8 @@ def _forms(group: GroupLaws) -> Table | None:
         )
         for score in group.loss_scores
     ]  # fmt: skip
-    return grid(
-        "Forms of the loss law", ("law", "numbers", "ΔAICc", "error, sizes left out", "at the largest", "weight"), rows, left=1
-    )  # fmt: skip
+    head = ("law", "numbers", "ΔAICc", "error, sizes left out", "at the largest", "weight")
+    return grid("Forms of the loss law", head, rows, left=1)
 
 
 def _published(group: GroupLaws) -> Table | None:

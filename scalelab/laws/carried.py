@@ -1,7 +1,7 @@
 """Of all registered forms those that a table's rows can carry: fitted, compared, the best of them with intervals.
 
-Where learning rates were swept, a loss law is about the best loss of each scale: the floors of the fitted valleys, which
-are not the best runs and carry no winner's curse; and a law of a hyperparameter is about each scale's best. Where
+Where learning rates were swept, a loss law is about the best loss of each scale: the floors of the fitted valleys,
+which are not the best runs and carry no winner's curse; and a law of a hyperparameter is about each scale's best. Where
 nothing was swept every run is an observation of the loss.
 """
 

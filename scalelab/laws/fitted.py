@@ -149,11 +149,9 @@ class Fit:
         """The fit in a few lines of text."""
         head = f"{self.law.name}: {self.law.form}"
         rows = [
-            f"  {name:10} {e.value:.5g} [{e.low:.4g}, {e.high:.4g}]"
-            + ("" if e.bootstrap is None or e.profile is None else
-               f"  bootstrap [{e.bootstrap[0]:.4g}, {e.bootstrap[1]:.4g}], profile [{e.profile[0]:.4g}, {e.profile[1]:.4g}]")
+            f"  {name:10} {e.value:.5g} [{e.low:.4g}, {e.high:.4g}]{_by_method(e)}"
             for name, e in self.estimates.items()
-        ]  # fmt: skip
+        ]
         return "\n".join([head, *rows, f"  {self.status}", *(f"  warning: {text}" for text in self.warnings)])
 
     def plot_residuals(self, **options: Any) -> Any:
@@ -190,6 +188,13 @@ class Fit:
             if decades > 1e-9:
                 beyond[name] = decades
         return beyond
+
+
+def _by_method(e: Estimate) -> str:
+    if e.bootstrap is None or e.profile is None:
+        return ""
+    (a, b), (c, d) = e.bootstrap, e.profile
+    return f"  bootstrap [{a:.4g}, {b:.4g}], profile [{c:.4g}, {d:.4g}]"
 
 
 def estimate(value: float, draws: Array) -> Estimate:

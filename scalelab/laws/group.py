@@ -17,9 +17,9 @@ class GroupLaws:
     """What one group of trials says: its settings, its optima, and the laws fitted to them.
 
     `key` is column → value of everything the group's runs share. `lr_fits` holds the laws of the optimal LR by name,
-    fitted to the optima (two stages); `joint` all runs in one likelihood; `loss_fits` the laws of the loss. `not_fitted`
-    says why others are not there. `n_failed` runs were dropped as infrastructure failures, `n_repeated` as repetitions
-    of a row; `n_diverged` are used.
+    fitted to the optima (two stages); `joint` all runs in one likelihood; `loss_fits` the laws of the loss.
+    `not_fitted` says why others are not there. `n_failed` runs were dropped as infrastructure failures, `n_repeated` as
+    repetitions of a row; `n_diverged` are used.
     """
 
     key: dict[str, str | float]

@@ -54,6 +54,6 @@ def judged(
         widest = max(losses.seen.values(), key=lambda seen: len(seen.inputs))
         compared += compare_losses(widest, keys, widest.columns)
     return replace(
-        group, setting_fits=settings, loss_fits=losses.fits, loss_scores=losses.scores, validation=validation, compared=tuple(compared),
-        cards=tuple(cards), not_fitted=not_fitted | losses.refused,
+        group, setting_fits=settings, loss_fits=losses.fits, loss_scores=losses.scores, validation=validation,
+        compared=tuple(compared), cards=tuple(cards), not_fitted=not_fitted | losses.refused,
     )  # fmt: skip

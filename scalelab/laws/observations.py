@@ -48,8 +48,8 @@ def observations(runs: pd.DataFrame, law: Law) -> Observations:
     cluster_N = pd.factorize(runs["run"])[0] if repeated else np.arange(len(runs))
     if (clusters := int(cluster_N.max()) + 1) <= len(law.parameters):
         raise Refused(
-            f"{law.name} has {len(law.parameters)} parameters and there are {clusters} independent runs: needed are more"
-            " runs than parameters; add sizes, or fit a law with fewer"
+            f"{law.name} has {len(law.parameters)} parameters and there are {clusters} independent runs: needed are"
+            " more runs than parameters; add sizes, or fit a law with fewer"
         )
     return Observations(inputs=inputs, output_N=output_N, cluster_N=cluster_N, unit="run", columns=columns)
 

@@ -55,8 +55,8 @@ def study(
     """Fit every group of trials; the same table and seed give the same laws.
 
     Args:
-        table: one row a run; columns as in `scalelab.laws.columns.COLUMNS`, of which loss_nats and one scale are needed,
-            and lr (peak) for laws of hyperparameters.
+        table: one row a run; columns as in `scalelab.laws.columns.COLUMNS`, of which loss_nats and one scale are
+            needed, and lr (peak) for laws of hyperparameters.
         seed: of the bootstrap.
         draws: bootstrap draws.
         theory: scale column → exponent that theory gives the LR of this table; 0 where it names none.
@@ -87,7 +87,9 @@ def study(
             raise unknown("theory exponent", name, chosen)
     found = _lr_groups(runs, table, chosen) if "lr" in runs else []
     keys = keys_of(compare if compare is not None else USUAL)
-    results = [_group(group, theory or {}, chosen, draws, [seed, place], _sized(target)) for place, group in enumerate(found)]
+    results = [
+        _group(group, theory or {}, chosen, draws, [seed, place], _sized(target)) for place, group in enumerate(found)
+    ]
     if not results:
         results = [_bare(key, rows) for key, rows in _by_names(runs)]
     done = [
@@ -169,8 +171,8 @@ def _bare(key: dict[str, str | float], rows: pd.DataFrame) -> GroupLaws:
     tried = rows[rows["outcome"] != "FAILED"]
     kept = tried.drop_duplicates([name for name in tried if name != "run"])
     return GroupLaws(
-        key=key, noise=None, optima=[], lr_fits={}, joint=None, setting_fits={}, loss_fits={}, loss_scores=(), validation=None,
-        compared=(), cards=(), not_fitted={}, n_runs=len(kept),
+        key=key, noise=None, optima=[], lr_fits={}, joint=None, setting_fits={}, loss_fits={}, loss_scores=(),
+        validation=None, compared=(), cards=(), not_fitted={}, n_runs=len(kept),
         n_diverged=int((kept["outcome"] == "DIVERGED").sum()), n_failed=len(rows) - len(tried),
         n_repeated=len(tried) - len(kept),
     )  # fmt: skip

@@ -7,10 +7,10 @@ from matplotlib.figure import Figure
 
 from scalelab.errors import Refused
 from scalelab.laws import GroupLaws
+from scalelab.laws.carried import floors
 from scalelab.laws.draw import curve_on, pairs, pairs_of
 from scalelab.laws.draw.rows import in_unit, seen
 from scalelab.laws.draw.style import SYMBOLS, figure, label, log_axis, plain
-from scalelab.laws.carried import floors
 from scalelab.plots.named import rows_of
 
 

@@ -19,8 +19,8 @@ EVERY = (*SHAPE, *PARAMS, "tokens", "unique_tokens", "experts", "streams")
 def scales_of(trials: pd.DataFrame, *, sized: bool | None = None) -> tuple[str, ...]:
     """The scales that tell the cells apart: shape or parameters, then tokens and the rest.
 
-    Shape is what a parametrization speaks of, and is taken where one is stated and width or depth varied; parameters are
-    what published laws speak of. `sized` True asks for parameters, False for shape, where there are both.
+    Shape is what a parametrization speaks of, and is taken where one is stated and width or depth varied; parameters
+    are what published laws speak of. `sized` True asks for parameters, False for shape, where there are both.
     """
     varied = [name for name in EVERY if name in trials and trials[name].nunique() > 1]
     shape, size = ([name for name in varied if name in names] for names in (SHAPE, PARAMS))
@@ -30,9 +30,7 @@ def scales_of(trials: pd.DataFrame, *, sized: bool | None = None) -> tuple[str, 
     return (*chosen, *(name for name in varied if name not in (*SHAPE, *PARAMS)))
 
 
-def build(
-    trials: pd.DataFrame, *, sized: bool | None = None
-) -> tuple[Model, list[dict[str, float]], dict[str, float]]:
+def build(trials: pd.DataFrame, *, sized: bool | None = None) -> tuple[Model, list[dict[str, float]], dict[str, float]]:
     """The model of one group of checked runs, the cells' scales, and x0 of every scale and covariate.
 
     `sized` as for `scales_of`.
@@ -122,10 +120,8 @@ def _covariates(runs: pd.DataFrame, names: Sequence[str], log_x0: dict[str, floa
     return np.stack(columns, axis=-1) if columns else np.zeros((len(runs), 0))
 
 
-def _lowest_diverged(
-    trials: pd.DataFrame, cell_N: Array, across: Sequence[str], varied: Sequence[str]
-) -> pd.DataFrame:
-    """The runs with the lowest learning rate that diverged, of every cell and batch; none where rates were not swept."""
+def _lowest_diverged(trials: pd.DataFrame, cell_N: Array, across: Sequence[str], varied: Sequence[str]) -> pd.DataFrame:
+    """The runs with the lowest lr that diverged, of every cell and batch; none where rates were not swept."""
     diverged_N = (trials["outcome"] == "DIVERGED").to_numpy()
     diverged = trials[diverged_N].assign(cell=cell_N[diverged_N])
     if varied[0] != "lr":

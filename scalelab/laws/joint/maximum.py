@@ -70,8 +70,8 @@ def solve(
             break
     assert state is not None
     weight_N = 1 / variance(spread.noise, spread.misfit, height_N, assumed.trusted)
-    return Solved(model=model, assumed=assumed, state=solver.maximum(theta_P, effect_CE, spread, weight_N), spread=spread,
-                  weight_N=weight_N)  # fmt: skip
+    state = solver.maximum(theta_P, effect_CE, spread, weight_N)
+    return Solved(model=model, assumed=assumed, state=state, spread=spread, weight_N=weight_N)
 
 
 def start(model: Model, theta_P: Array | None = None) -> tuple[Array, Array]:

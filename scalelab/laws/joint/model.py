@@ -4,8 +4,9 @@
 
 A cell c is one scale. q runs over what was varied within cells: the learning rate, the batch, AdamW's time scale τ (by
 which weight decay acts: arXiv:2505.13738). The optimum of the learning rate depends on the scale and on the batch, so a
-run whose batch is not the best says where the best learning rate for that batch is; that is the conditional law. e_qc is
-how far a cell's own optimum lies from the law. Levels are the cell's own, drawn towards a loss law where one is given.
+run whose batch is not the best says where the best learning rate for that batch is; that is the conditional law. e_qc
+is how far a cell's own optimum lies from the law. Levels are the cell's own, drawn towards a loss law where one is
+given.
 
 The best learning rate does not grow with the batch for ever: under Adam it goes like 1/(√(B0/B) + √(B/B0)), which is √B
 for small batches and bends down about a critical one (arXiv:2405.14578 eq. 22). The learning rate's `bend` is

@@ -48,8 +48,8 @@ OTHER = Prior(mean=0.0, sd=0.5, source="assumed")
 class Assumptions:
     """What a joint fit assumes and a sensitivity card varies.
 
-    `trusted` is the height above the bottom, in ln loss, up to which the valley's formula is trusted (published fits use
-    a window of .25 to 2 %); residuals beyond `outlier` standard deviations pull with constant force; `prior_width`
+    `trusted` is the height above the bottom, in ln loss, up to which the valley's formula is trusted (published fits
+    use a window of .25 to 2 %); residuals beyond `outlier` standard deviations pull with constant force; `prior_width`
     multiplies the standard deviations of the exponents' priors.
     """
 

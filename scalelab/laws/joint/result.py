@@ -47,8 +47,8 @@ class Joint:
     leaves the power law in the batch. Each has the posterior interval, and beside it those of cells resampled
     (`bootstrap`) and of the profile. `priors` are (mean, sd). `coordinates` maps what has a valley to what its optimum
     depends on. `scatter` is how far a cell's own optimum lies from the law, in octaves. `noise` is one run's relative
-    noise, `misfit` the share by which the valley's formula errs. `draws` are of every parameter, `cells` what each scale says
-    by itself.
+    noise, `misfit` the share by which the valley's formula errs. `draws` are of every parameter, `cells` what each
+    scale says by itself.
     """
 
     estimates: dict[str, Estimate]

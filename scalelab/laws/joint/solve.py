@@ -1,10 +1,10 @@
 """Maximum of the joint posterior, and the sizes of its errors.
 
 Parameters are few and shared, effects are many and each belongs to one cell, so the Hessian is an arrow: effects are
-eliminated cell by cell and the cost is linear in runs. A run's error has two parts, noise that every run has and a share
-of its height in the valley, because far from its bottom the formula is only roughly right; both are estimated, so no
-window around the optimum has to be chosen. Residuals beyond 2.5 standard deviations pull with constant force (Huber).
-Scatter between cells is estimated with its share of the effects' own uncertainty (expectation-maximisation).
+eliminated cell by cell and the cost is linear in runs. A run's error has two parts, noise that every run has and a
+share of its height in the valley, because far from its bottom the formula is only roughly right; both are estimated, so
+no window around the optimum has to be chosen. Residuals beyond 2.5 standard deviations pull with constant force
+(Huber). Scatter between cells is estimated with its share of the effects' own uncertainty (expectation-maximisation).
 """
 
 from dataclasses import dataclass, field

@@ -3,9 +3,9 @@
     V(x) = κ (e^{sx} − 1 − sx)/s²,   x = ln(setting/optimum)
 
 (the linex loss of Varian 1975). Near the optimum it is the parabola κx²/2 whatever s; far above it rises like a power
-of the setting, as training does that is too noisy, and far below only like its logarithm, as training does that is slow.
-One number s says how much more costly too high is than too low; 0 is symmetric. A second exponent for the low side was
-tried (a sum of two powers) and predicted held-out cells of published sweeps worse.
+of the setting, as training does that is too noisy, and far below only like its logarithm, as training does that is
+slow. One number s says how much more costly too high is than too low; 0 is symmetric. A second exponent for the low
+side was tried (a sum of two powers) and predicted held-out cells of published sweeps worse.
 """
 
 import numpy as np

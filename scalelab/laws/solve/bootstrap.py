@@ -15,9 +15,9 @@ from scipy import stats
 
 from scalelab.errors import Refused
 from scalelab.laws.law import Array
-from scalelab.laws.solve.least_squares import minimise
 from scalelab.laws.solve.objective import Objective
 from scalelab.laws.solve.problem import Problem
+from scalelab.laws.solve.refit import refit
 
 WEBB = np.array([sign * np.sqrt(k / 2) for sign in (-1, 1) for k in (1, 2, 3)])
 TOLERANCE = 1e-7  # of a refit: far below what its percentile needs
@@ -60,8 +60,8 @@ def _refitted(
     # A resample with too few distinct clusters has no optimum of its own.
     enough = (counts_DC > 0).sum(axis=1) > len(theta_P)
     counts_DC = counts_DC[enough] if enough.any() else counts_DC + 1e-3
-    solved = minimise(
-        problem.residuals, _rounded(problem, theta_P), np.repeat(theta_P[None], len(counts_DC), axis=0),
+    solved = refit(
+        problem, theta_P, np.repeat(theta_P[None], len(counts_DC), axis=0), objective=_rounded(problem, theta_P),
         weight_RN=counts_DC[:, cluster_N], tolerance=TOLERANCE, most=100,
     )  # fmt: skip
     return solved.theta_RP[np.isfinite(solved.value_R)]
@@ -86,8 +86,8 @@ def simulated(
     else:
         error_DN = np.sqrt(clusters / (clusters - p)) * residual_N * rng.choice(WEBB, (draws, clusters))[:, cluster_N]
     # Simulated observations are the fitted values plus errors; residuals are fitted minus observed.
-    solved = minimise(
-        problem.residuals, _rounded(problem, theta_P), np.repeat(theta_P[None], draws, axis=0),
+    solved = refit(
+        problem, theta_P, np.repeat(theta_P[None], draws, axis=0), objective=_rounded(problem, theta_P),
         shift_RN=residual_N + error_DN, tolerance=TOLERANCE, most=100,
     )  # fmt: skip
     kept_DP = solved.theta_RP[np.isfinite(solved.value_R)]

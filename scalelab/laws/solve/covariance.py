@@ -3,8 +3,9 @@
     V = H⁻¹ (Σ_c g_c g_cᵀ) H⁻¹ · C/(C−P),   H = Σ ψ'(r) ∇f ∇fᵀ,   g_c = Σ_{i in c} ψ(r_i) ∇f_i
 
 (Huber 1967; Liang & Zeger 1986, doi:10.1093/biomet/73.1.13). Checkpoints of a run, or runs of a cell, err together;
-with clusters of one run each V is the usual robust covariance. Where δ is far below the residuals ψ' is a spike, and it is
-taken over a window as wide as the residuals' own spread, as for the density in least absolute deviations (Powell 1991).
+with clusters of one run each V is the usual robust covariance. Where δ is far below the residuals ψ' is a spike, and it
+is taken over a window as wide as the residuals' own spread, as for the density in least absolute deviations (Powell
+1991).
 """
 
 from dataclasses import dataclass

@@ -154,8 +154,8 @@ def _estimates(at: Point, spread: Covariance, traced: Profile, theta_DP: Array, 
         drawn_pair = _parameter(low_P[k], positive), _parameter(high_P[k], positive)
         found[name] = Estimate(
             value=_parameter(centre, positive),
-            # The wider of the two: each alone covers a little less than it says, and a side that the profile leaves open
-            # is open, whatever resamples say, which only move a point about.
+            # The wider of the two: each alone covers a little less than it says, and a side that the profile leaves
+            # open is open, whatever resamples say, which only move a point about.
             low=min(traced_pair[0], drawn_pair[0]),
             high=max(traced_pair[1], drawn_pair[1]),
             sd=(_parameter(inner_high[k], positive) - _parameter(inner_low[k], positive)) / 2,
@@ -198,8 +198,8 @@ def _status(seen: Observations, search: Search, scatter: float) -> str:
     rows = f"{len(seen)} observations" + (f" of {search.clusters} runs" if search.clusters < len(seen) else "")
     percent = 100 * (2**scatter - 1)
     return (
-        f"{rows}; {search.objective}; {search.reached} of {search.followed} followed starts (of {search.starts} screened)"
-        f" reached the best; residuals {percent:.2g} %; R² {search.r2:.4f}"
+        f"{rows}; {search.objective}; {search.reached} of {search.followed} followed starts (of {search.starts}"
+        f" screened) reached the best; residuals {percent:.2g} %; R² {search.r2:.4f}"
     )
 
 

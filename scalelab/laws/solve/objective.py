@@ -1,7 +1,7 @@
 """What a fit minimises: a sum over runs of ρ(residual), robust or not, in log loss or in loss.
 
-Huber's ρ is quadratic up to δ and linear beyond. The field's δ of 1e-3 in log loss (arXiv:2203.15556) lies far below the
-residuals of real runs, which makes it least absolute deviations with a rounded corner; a δ far above them is least
+Huber's ρ is quadratic up to δ and linear beyond. The field's δ of 1e-3 in log loss (arXiv:2203.15556) lies far below
+the residuals of real runs, which makes it least absolute deviations with a rounded corner; a δ far above them is least
 squares. `scaled` chooses δ from the residuals, at 1.345 standard deviations, where Huber's estimate keeps 95 % of the
 efficiency of least squares on normal errors (Huber 1964, doi:10.1214/aoms/1177703732).
 """

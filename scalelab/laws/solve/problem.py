@@ -49,13 +49,14 @@ class Problem:
     def residuals(self, theta_RP: Array) -> tuple[Array, Array]:
         """Residuals (R, N) and their derivatives by every coordinate (R, N, P); NaN where the law has no value."""
         with np.errstate(all="ignore"):
-            log_RN, slope_RNP = self._log_values(theta_RP)
+            log_RN, slope_RNP = self.log_values(theta_RP)
             if self.objective.space == "log":
                 return log_RN - np.log(self.output_N), slope_RNP
             value_RN = np.exp(log_RN)
             return value_RN - self.output_N, slope_RNP * value_RN[..., None]
 
-    def _log_values(self, theta_RP: Array) -> tuple[Array, Array]:
+    def log_values(self, theta_RP: Array) -> tuple[Array, Array]:
+        """ln of the law's output (R, N) and its derivatives by every coordinate (R, N, P)."""
         parameters = self.parameters(theta_RP)
         if self.law.derivatives is not None:
             return self.law.derivatives(parameters, self.inputs)

@@ -13,8 +13,8 @@ from scipy import stats
 
 from scalelab.laws.law import Array
 from scalelab.laws.solve.covariance import Covariance
-from scalelab.laws.solve.least_squares import minimise
 from scalelab.laws.solve.problem import Problem
+from scalelab.laws.solve.refit import refit
 
 # Standard deviations from the optimum. The near ones trace the shape; the far ones find out whether it is open.
 POINTS = (0.7, 1.4, 2.0, 2.6, 3.3, 4.5, 6.5, 10.0, 20.0, 50.0)
@@ -48,7 +48,7 @@ def profile(problem: Problem, theta_P: Array, value: float, spread: Covariance, 
     start_RP[np.arange(len(held)), held] = theta_P[held] + shift_R
     free_RP = np.ones((len(held), p))
     free_RP[np.arange(len(held)), held] = 0.0
-    solved = minimise(problem.residuals, problem.objective, start_RP, free_RP=free_RP, tolerance=TOLERANCE)
+    solved = refit(problem, theta_P, start_RP, objective=problem.objective, free_RP=free_RP, tolerance=TOLERANCE)
     rise_PK = (solved.value_R - value).reshape(p, k) * spread.per_rho / spread.design_effect_P()[:, None]
     root_PK = np.sign(offset_K) * np.sqrt(np.maximum(rise_PK, 0.0))
     limit = float(stats.t.ppf(0.975, max(clusters - p, 1)))

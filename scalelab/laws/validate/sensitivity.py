@@ -109,7 +109,9 @@ def _part(seen: Observations, kept_N: "np.ndarray[tuple[int], np.dtype[np.bool_]
 
 
 def _again(runs: pd.DataFrame, rng: np.random.Generator, joint: Joint, **assumed: float) -> Joint:
-    return fit_joint(runs, draws=100, rng=rng, profiles=False, assumed=replace(USUAL, **assumed), near=joint, sized=sized(joint))
+    return fit_joint(
+        runs, draws=100, rng=rng, profiles=False, assumed=replace(USUAL, **assumed), near=joint, sized=sized(joint)
+    )
 
 
 def _without_smallest(runs: pd.DataFrame, joint: Joint) -> pd.DataFrame:
