@@ -138,12 +138,13 @@ def _hold_out(group: GroupLaws) -> Table | None:
             score.method,
             f"{score.mean_percent:.3f} %",
             f"{score.worst_percent:.3f} %",
+            "—" if score.measured_percent is None else f"{score.measured_percent:.3f} %",
             "—" if score.covered is None else f"{score.covered:.0%}",
             ", ".join(f"{SHORT.get(k, k)} {v:.3g}" for k, v in score.chosen[0].items()),
         )
         for score in group.validation.scores
     ]
-    return grid(title, ("way", "mean", "worst", "in interval", "choice at the first"), rows, left=1)
+    return grid(title, ("way", "mean", "worst", "by its runs", "in interval", "choice at the first"), rows, left=1)
 
 
 def _told(group: GroupLaws) -> set[str]:

@@ -42,8 +42,8 @@ def problem(law: Law, observed: Observations, objective: Objective = LEAST_SQUAR
 def observed(law: Law, rng: np.random.Generator, n: int, *, noise: float = 0.005, kind: str = "alike") -> Observations:
     """n runs of a law at its typical parameters, with relative errors that are
 
-    "alike":      independent, of standard deviation `noise`;
-    "unequal":    independent, in proportion to how far a run lies above the lowest loss there can be (`noise` on average);
+    "alike": independent, of standard deviation `noise`;
+    "unequal": independent, in proportion to how far a run lies above the lowest loss there can be, `noise` on average;
     "checkpoints": 8 checkpoints of each run, which share an error of `noise` and have half as much of their own.
     """
     inputs = planned(law, rng, n)

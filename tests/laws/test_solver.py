@@ -1,7 +1,7 @@
 """The solver against independent ones: optima, covariances, resamples and profiles of laws whose answers are known.
 
-A log-linear law (`kaplan_data`: ln loss = α ln D_c − α ln D) is a linear regression in other coordinates, so statsmodels
-knows its exact answers. The coordinate α is the regression's slope with its sign turned.
+A log-linear law (`kaplan_data`: ln loss = α ln D_c − α ln D) is a linear regression in other coordinates, of which
+statsmodels knows the exact answers. The coordinate α is the regression's slope on −ln D.
 """
 
 from dataclasses import replace
@@ -24,6 +24,7 @@ from scalelab.laws.solve.objective import LEAST_ABSOLUTE, LEAST_SQUARES, Objecti
 from scalelab.laws.solve.optimum import best
 from scalelab.laws.solve.problem import Problem
 from scalelab.laws.solve.profile import profile
+from scalelab.laws.solve.refit import refit
 from tests.laws.synthetic import observed, problem, seen, truth, typical
 
 CHINCHILLA, LINE = LAWS["chinchilla"], LAWS["kaplan_data"]
@@ -31,8 +32,8 @@ ALPHA = 1  # the place of the line's slope among its coordinates
 
 # ln loss = c·x: the one-parameter law whose every quantity can be written down.
 SLOPE = Law(
-    name="slope", inputs=("tokens",), output="loss_nats", parameters={"c": Parameter(meaning="", typical=1.0, positive=False)},
-    form="loss = exp(c·D)", source="here", value=lambda p, x: np.exp(p["c"] * x["tokens"]),
+    name="slope", inputs=("tokens",), output="loss_nats", form="loss = exp(c·D)", source="here",
+    parameters={"c": Parameter(meaning="", typical=1.0, positive=False)}, value=lambda p, x: np.exp(p["c"] * x["tokens"]),
 )  # fmt: skip
 
 
@@ -56,19 +57,20 @@ def regression(rows, **options):
 
 
 def by_scipy(asked: Problem, starts_RP: Array) -> float:
-    """The lowest objective that general optimizers find from many starts: least squares, then quasi-Newton on ρ."""
-    delta = asked.objective.delta
-    loss = {} if np.isinf(delta) else {"loss": "huber", "f_scale": delta}
-    lowest = np.inf
-    for start_P in starts_RP:
-        found = least_squares(
-            lambda x: asked.residuals(x[None])[0][0], start_P, lambda x: asked.residuals(x[None])[1][0],
-            x_scale="jac", xtol=1e-14, ftol=1e-14, gtol=1e-14, max_nfev=3000, **loss,
-        )  # fmt: skip
-        polished = scipy_minimize(lambda x: float(asked.value(x[None])[0]), found.x, method="Nelder-Mead",
-                                  options={"xatol": 1e-10, "fatol": 1e-14, "maxiter": 3000})  # fmt: skip
-        lowest = min(lowest, float(polished.fun))
-    return lowest
+    """The lowest objective that general optimizers find: least squares from every start, then a simplex on ρ itself."""
+    loss = {} if np.isinf(asked.objective.delta) else {"loss": "huber", "f_scale": asked.objective.delta}
+    with np.errstate(over="ignore"):
+        ends = [
+            least_squares(
+                lambda x: asked.residuals(x[None])[0][0], start_P, lambda x: asked.residuals(x[None])[1][0],
+                x_scale="jac", xtol=1e-13, ftol=1e-13, gtol=1e-13, max_nfev=500, **loss,
+            ).x
+            for start_P in starts_RP
+        ]  # fmt: skip
+        lowest = min(ends, key=lambda x: float(asked.value(x[None])[0]))
+        polished = scipy_minimize(lambda x: float(asked.value(x[None])[0]), lowest, method="Nelder-Mead",
+                                  options={"xatol": 1e-9, "fatol": 1e-13, "maxiter": 2000})  # fmt: skip
+    return float(polished.fun)
 
 
 @pytest.mark.parametrize("delta", [1e-3, 1e-2, np.inf])
@@ -76,7 +78,7 @@ def by_scipy(asked: Problem, starts_RP: Array) -> float:
 def test_no_general_optimizer_finds_a_lower_objective(runs, delta, space):
     asked = problem(CHINCHILLA, runs, Objective(delta=delta, space=space))
     found = best(asked)
-    around_RP = found.theta_P + np.random.default_rng(0).normal(0, 0.3, size=(6, 5))
+    around_RP = found.theta_P + np.random.default_rng(0).normal(0, 0.3, size=(3, 5))
     assert found.value <= by_scipy(asked, np.concatenate([around_RP, found.theta_P[None]])) * (1 + 1e-6)
     assert found.reached >= 2
 
@@ -149,7 +151,10 @@ def test_weights_are_repeated_rows(runs, delta):
 
 def test_a_shift_is_other_observations(runs):
     error_N = 0.01 * np.random.default_rng(3).standard_normal(len(runs))
-    asked, moved = problem(CHINCHILLA, runs), problem(CHINCHILLA, replace(runs, output_N=runs.output_N * np.exp(error_N)))
+    asked, moved = (
+        problem(CHINCHILLA, runs),
+        problem(CHINCHILLA, replace(runs, output_N=runs.output_N * np.exp(error_N))),
+    )
     start = best(asked).theta_P[None]
     shifted = minimise(asked.residuals, LEAST_SQUARES, start, shift_RN=error_N[None], tolerance=1e-13)
     direct = minimise(moved.residuals, LEAST_SQUARES, start, tolerance=1e-13)
@@ -167,7 +172,7 @@ def test_held_coordinates_stay_and_the_others_are_at_their_best(line):
 
 @pytest.mark.parametrize("clusters", [None, 20])
 def test_delta_covariance_is_the_sandwich_of_statsmodels(line, clusters):
-    """HC1 scales by n/(n − p), as ours does with clusters in place of n; statsmodels' own factor for clusters differs."""
+    """HC1 scales by n/(n − p), and so do we with clusters in place of n, where statsmodels has another factor."""
     groups_N = np.arange(len(line)) if clusters is None else np.arange(len(line)) % clusters
     spread = covariance(problem(LINE, line), best(problem(LINE, line)).theta_P, groups_N)
     if clusters is None:
@@ -182,7 +187,9 @@ def test_delta_covariance_is_the_sandwich_of_statsmodels(line, clusters):
 def test_checkpoints_that_err_together_widen_the_covariance(rng):
     """Copies of every row under its run's name add no information; taken for runs they would."""
     rows = observed(LINE, rng, 30)
-    copies = seen({name: np.tile(v, 4) for name, v in rows.inputs.items()}, np.tile(rows.output_N, 4), np.tile(np.arange(30), 4))
+    copies = seen(
+        {name: np.tile(v, 4) for name, v in rows.inputs.items()}, np.tile(rows.output_N, 4), np.tile(np.arange(30), 4)
+    )
     at = best(problem(LINE, rows)).theta_P
     once = covariance(problem(LINE, rows), at, rows.cluster_N).sd_P[ALPHA]
     assert covariance(problem(LINE, copies), at, copies.cluster_N).sd_P[ALPHA] == pytest.approx(once, rel=1e-6)
@@ -193,7 +200,9 @@ def test_covariance_of_least_absolute_deviations_is_near_its_theory(rng):
     """On normal errors the variance of a median regression is π/2 times that of least squares (to 15 %: a density is
     estimated from 2000 residuals)."""
     rows = observed(LINE, rng, 2000)
-    spread = covariance(problem(LINE, rows, LEAST_ABSOLUTE), best(problem(LINE, rows, LEAST_ABSOLUTE)).theta_P, rows.cluster_N)
+    spread = covariance(
+        problem(LINE, rows, LEAST_ABSOLUTE), best(problem(LINE, rows, LEAST_ABSOLUTE)).theta_P, rows.cluster_N
+    )
     assert spread.sd_P[ALPHA] == pytest.approx(np.sqrt(np.pi / 2) * regression(rows).bse[1], rel=0.15)
 
 
@@ -218,7 +227,9 @@ def test_simulated_spread_is_the_classical_standard_error(line):
     """Refits to simulated normal errors have the spread of ordinary least squares, stretched to Student's tails."""
     asked = problem(LINE, line)
     oracle = regression(line)
-    drawn = simulated(asked, best(asked).theta_P, line.cluster_N, oracle.mse_resid**0.5, draws=4000, rng=np.random.default_rng(0))
+    drawn = simulated(
+        asked, best(asked).theta_P, line.cluster_N, oracle.mse_resid**0.5, draws=4000, rng=np.random.default_rng(0)
+    )
     tails = oracle.conf_int()[1, 1] - oracle.params[1]
     assert drawn.theta_DP[:, ALPHA].std() * norm.ppf(0.975) == pytest.approx(tails, rel=0.05)
 
@@ -236,12 +247,12 @@ def test_too_few_clusters_are_refused(rng):
     rows = observed(CHINCHILLA, rng, 12)
     asked = problem(CHINCHILLA, rows)
     at = best(asked).theta_P
-    for refit in (
+    for refused in (
         lambda: bootstrap(asked, at, np.arange(12) % 5, draws=100, rng=rng),
         lambda: simulated(asked, at, np.arange(12) % 5, 0.01, draws=100, rng=rng),
     ):
         with pytest.raises(Refused, match="5 independent runs or cells for 5 parameters"):
-            refit()
+            refused()
 
 
 def test_the_profile_of_a_line_is_students_interval(line):
@@ -260,15 +271,39 @@ def test_the_profile_of_a_line_is_students_interval(line):
     assert widths[0] / widths[1] == pytest.approx(np.sqrt(spread.design_effect_P()[ALPHA]), rel=2e-3)
 
 
-def test_a_profile_is_open_where_the_data_say_nothing(rng):
-    """Sizes over a factor of two, where A/N^α is lost in E: α has no upper or lower end that the runs could know."""
-    params = np.exp(rng.uniform(np.log(1e12), np.log(2e12), 40))
+def narrow(seed: int):
+    """Sizes over a factor of two, where A/N^α changes the loss by less than the noise: the runs say nothing on α."""
+    rng = np.random.default_rng(seed)
     tokens = np.exp(rng.uniform(np.log(1e9), np.log(1e12), 40))
-    inputs = {"params": params, "tokens": tokens}
-    rows = seen(inputs, truth(CHINCHILLA, inputs) * np.exp(0.01 * rng.standard_normal(40)))
-    found = fit_observations(CHINCHILLA, rows, draws=100, rng=rng)
-    assert found.estimates["alpha"].high == np.inf or found.estimates["alpha"].high > 3
-    assert any("alpha" in text or "A " in text or "interchangeable" in text for text in found.warnings)
+    inputs = {"params": np.exp(rng.uniform(np.log(1e12), np.log(2e12), 40)), "tokens": tokens}
+    return seen(inputs, truth(CHINCHILLA, inputs) * np.exp(0.01 * rng.standard_normal(40)))
+
+
+def test_intervals_are_open_where_the_data_say_nothing():
+    """In half of these fits E is lost at 0, and must come back for the profile of α to be as flat as it is.
+
+    Chance puts the truth outside the intervals of both in one of 20 fits; two of 6 are allowed.
+    """
+    inside = 0
+    for seed in range(6):
+        found = fit_observations(CHINCHILLA, narrow(seed), draws=100, rng=np.random.default_rng(seed))
+        alpha = found.estimates["alpha"]
+        assert alpha.high - alpha.low > 1
+        inside += alpha.contains(typical(CHINCHILLA)["alpha"])
+    assert inside >= 4
+
+
+def test_a_term_lost_at_the_optimum_comes_back_in_refits():
+    rows = narrow(0)
+    asked = problem(CHINCHILLA, rows)
+    lost_P = best(asked).theta_P.copy()
+    lost_P[0] = -200.0
+    held = lost_P + np.array([0.0, 12.0, 0.0, 0.4, 0.0])
+    free = np.array([[1.0, 1.0, 1.0, 0.0, 1.0]])
+    stuck = minimise(asked.residuals, LEAST_SQUARES, held[None], free_RP=free)
+    found = refit(asked, lost_P, held[None], objective=LEAST_SQUARES, free_RP=free)
+    assert stuck.theta_RP[0, 0] < -100 and found.theta_RP[0, 0] > -1
+    assert found.value_R[0] < 0.9 * stuck.value_R[0]
 
 
 def test_a_profile_that_finds_a_lower_point_says_so(runs):
@@ -282,7 +317,9 @@ def test_a_profile_that_finds_a_lower_point_says_so(runs):
 
 
 def test_derivatives_of_a_law_without_its_own_are_exact():
-    asked = Problem(law=SLOPE, inputs={"tokens": np.array([1.0, 2.0])}, output_N=np.array([1.0, 1.0]), objective=LEAST_SQUARES)
+    asked = Problem(
+        law=SLOPE, inputs={"tokens": np.array([1.0, 2.0])}, output_N=np.array([1.0, 1.0]), objective=LEAST_SQUARES
+    )
     residual_RN, slope_RNP = asked.residuals(np.array([[0.5]]))
     assert residual_RN[0] == pytest.approx([0.5, 1.0])
     assert slope_RNP[0, :, 0] == pytest.approx([1.0, 2.0], rel=1e-14)

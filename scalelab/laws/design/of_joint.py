@@ -21,6 +21,7 @@ from scalelab.laws.joint.model import Coordinate, Model, layout
 from scalelab.laws.joint.priors import USUAL
 from scalelab.laws.joint.result import Joint
 from scalelab.laws.joint.solve import variance
+from scalelab.laws.joint.valley import bend
 from scalelab.laws.law import Array
 
 FREE_LEVEL = 1e-9  # precision of a new cell's level: what loss it reaches is not taken as known
@@ -137,7 +138,7 @@ def _log_optimum(
         return centre(q)
     own = centre(by_name["batch_tokens"])
     if batch_tokens is not None:
-        return centre(q) + float(theta_P[-1]) * (math.log(batch_tokens) - own) ** 2
+        return centre(q) + float(theta_P[-2] * bend(np.array(math.log(batch_tokens) - own), theta_P[-1])[0])
     place = q.first + 1 + q.covariates.index("batch_tokens")
     return centre(q) + float(theta_P[place]) * (own - math.log(reference["batch_tokens"]))
 

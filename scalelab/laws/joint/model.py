@@ -9,9 +9,9 @@ is how far a cell's own optimum lies from the law. Levels are the cell's own, dr
 given.
 
 The best learning rate does not grow with the batch for ever: under Adam it goes like 1/(√(B0/B) + √(B/B0)), which is √B
-for small batches and bends down about a critical one (arXiv:2405.14578 eq. 22). The learning rate's `bend` is
-β ln(B/B*)², the same to second order about the best batch B*, where it vanishes, so that exponents there mean what they
-say.
+for small batches and bends down about a critical one (arXiv:2405.14578 eq. 22). That is −ln cosh(ln(B/B0)/2) in ln lr;
+the `bend` is β·2 ln cosh(w ln(B/B*))/w² about the best batch B*, theory's at β = −1/8 and w = ½. It vanishes at B*, so
+that exponents there mean what they say.
 """
 
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from scalelab.laws.joint import priors
-from scalelab.laws.joint.valley import valley
+from scalelab.laws.joint.valley import bend, valley
 from scalelab.laws.law import Array
 
 
@@ -75,7 +75,7 @@ class Model:
         for q in self.coordinates:
             found += [q.name, *(f"{q.name} ~ {name}" for name in q.covariates), f"{q.name} curvature"]
             found += [*(f"{q.name} curvature ~ {name}" for name in q.covariates), f"{q.name} skew"]
-        return [*found, "lr bend"] if self.bends else found
+        return [*found, "lr bend", "lr bend width"] if self.bends else found
 
     @property
     def bends(self) -> bool:
@@ -92,7 +92,7 @@ class Model:
             found.append(priors.LOG_CURVATURE.get(q.name, priors.OTHER_CURVATURE))
             found += [priors.curvature_exponent(name) for name in q.covariates]
             found.append(priors.SKEW.get(q.name, priors.OTHER_SKEW))
-        return [*found, priors.BEND] if self.bends else found
+        return [*found, priors.BEND, priors.BEND_WIDTH] if self.bends else found
 
     def offsets(self, theta_P: Array, effect_CE: Array) -> list[Array]:
         """x of every coordinate: ln setting over the optimum of the run's cell and batch."""
@@ -101,7 +101,7 @@ class Model:
             for q in self.coordinates
         ]
         if self.bends:
-            found[0] = found[0] - theta_P[-1] * found[1] ** 2
+            found[0] = found[0] - theta_P[-2] * bend(found[1], theta_P[-1])[0]
         return found
 
     def heights(self, theta_P: Array, effect_CE: Array) -> Array:
@@ -127,8 +127,10 @@ class Model:
             down_N = -kappa_N * by_x_N
             _moved(slope_NP, own_NE, q, down_N)
             if self.bends and q.name == "lr":  # its optimum also moves with how far the batch is from its own
-                slope_NP[:, -1] = down_N * offsets[1] ** 2
-                _moved(slope_NP, own_NE, self.coordinates[1], -2 * theta_P[-1] * offsets[1] * down_N)
+                bent_N, by_offset_N, by_width_N = bend(offsets[1], theta_P[-1])
+                slope_NP[:, -2] = down_N * bent_N
+                slope_NP[:, -1] = down_N * theta_P[-2] * by_width_N
+                _moved(slope_NP, own_NE, self.coordinates[1], -theta_P[-2] * by_offset_N * down_N)
             slope_NP[:, q.curvature] = shape_N
             slope_NP[:, q.curvature + 1 : q.skew] = shape_N[:, None] * q.covariate_NK
             slope_NP[:, q.skew] = kappa_N * by_skew_N

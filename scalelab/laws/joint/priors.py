@@ -66,7 +66,8 @@ CURVATURE_EXPONENT = Prior(mean=0.0, sd=0.15, source="assumed: valleys change th
 CURVATURE_IN_BATCH = Prior(mean=0.0, sd=0.4, source="assumed: a large batch is run near its stability limit")
 SKEW = {"lr": Prior(mean=0.6, sd=0.4, source="too high costs two to four times too low, two e-folds away")}
 OTHER_SKEW = Prior(mean=0.0, sd=0.5, source="assumed")
-BEND = Prior(mean=-0.06, sd=0.1, source="−1/8 about B0 by arXiv:2405.14578 eq. 22, 0 far from it")
+BEND = Prior(mean=-0.1, sd=0.1, source="−1/8 about B0 by arXiv:2405.14578 eq. 22, 0 far from it")
+BEND_WIDTH = Prior(mean=-0.7, sd=0.7, source="ln ½ by the same equation")
 
 # Between cells, beyond the law: of ln lr, ln batch, ln τ. 0.15 octaves, as for optima at fixed batch (optima/rows.py).
 SCATTER = 0.1

@@ -9,7 +9,7 @@ import numpy as np
 from scalelab.errors import Refused
 from scalelab.laws.columns import PARAMS
 from scalelab.laws.fitted import Estimate, Interval, Prediction
-from scalelab.laws.joint.valley import valley
+from scalelab.laws.joint.valley import bend, valley
 from scalelab.laws.law import Array
 
 ORDER = ("batch_tokens", "lr", "tau")  # each needs those before it
@@ -43,12 +43,12 @@ class Joint:
     """All runs of a group in one likelihood.
 
     `estimates` by parameter: "lr ~ tokens" is the exponent of the best learning rate in tokens (at a given batch, where
-    batches varied), "lr" the best one at the `reference`, "lr curvature" ln κ there, "lr skew" s, "lr bend" how it
-    leaves the power law in the batch. Each has the posterior interval, and beside it those of cells resampled
-    (`bootstrap`) and of the profile. `priors` are (mean, sd). `coordinates` maps what has a valley to what its optimum
-    depends on. `scatter` is how far a cell's own optimum lies from the law, in octaves. `noise` is one run's relative
-    noise, `misfit` the share by which the valley's formula errs. `draws` are of every parameter, `cells` what each
-    scale says by itself.
+    batches varied), "lr" the best one at the `reference`, "lr curvature" ln κ there, "lr skew" s, "lr bend" and its
+    "width" (ln w) how it leaves the power law in the batch. Each has the posterior interval, and beside it those of
+    cells resampled (`bootstrap`) and of the profile. `priors` are (mean, sd). `coordinates` maps what has a valley to
+    what its optimum depends on. `scatter` is how far a cell's own optimum lies from the law, in octaves. `noise` is one
+    run's relative noise, `misfit` the share by which the valley's formula errs. `draws` are of every parameter, `cells`
+    what each scale says by itself.
     """
 
     estimates: dict[str, Estimate]
@@ -141,7 +141,8 @@ class Joint:
         best = np.asarray(sum(terms, start=parameters[name]))
         if name == "lr" and "lr bend" in parameters and "batch_tokens" in logs:
             own = self._optimum("batch_tokens", at, {}, parameters)
-            best = best + parameters["lr bend"] * (logs["batch_tokens"] - own) ** 2
+            bent = bend(logs["batch_tokens"] - own, parameters["lr bend width"])[0]
+            best = best + parameters["lr bend"] * bent
         return best
 
     def _height(

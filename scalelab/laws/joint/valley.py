@@ -25,3 +25,13 @@ def valley(x: Array, skew: float) -> tuple[Array, Array, Array]:
     slope = np.where(near, 1 + u / 2 + u**2 / 6, e / v)
     by_skew = np.where(near, 1 / 6 + u / 12 + u**2 / 40, ((v - 2) * (e + 1) + v + 2) / v**3)
     return x**2 * height, x * slope, x**3 * by_skew
+
+
+def bend(x: Array, log_width: Array | float) -> tuple[Array, Array, Array]:
+    """How the best learning rate leaves its power law in the batch, x = ln(batch/best batch), and derivatives by x and
+    by ln w: 2 ln cosh(wx)/w², which is x² near the best batch and turns into straight lines beyond 1/w.
+    """
+    w = np.exp(np.clip(log_width, -4.0, 4.0))
+    log_cosh = np.logaddexp(w * x, -w * x) - np.log(2)
+    slope = np.tanh(w * x)
+    return 2 * log_cosh / w**2, 2 * slope / w, 2 * (x * slope / w - 2 * log_cosh / w**2)

@@ -22,6 +22,7 @@ from scalelab.laws.solve.refit import refit
 WEBB = np.array([sign * np.sqrt(k / 2) for sign in (-1, 1) for k in (1, 2, 3)])
 TOLERANCE = 1e-7  # of a refit: far below what its percentile needs
 BLOCK = 2**22  # weights that are held at a time
+OTHER = 30.0  # of a coordinate: no coefficient that matters on both sides changes by a factor of e^30
 SHARPEST = 0.03  # of the δ that suits the residuals: with one far smaller, refits stick near where they start
 
 
@@ -49,7 +50,7 @@ def bootstrap(
         _refitted(problem, theta_P, cluster_N, min(at_a_time, draws - first), rng)
         for first in range(0, draws, at_a_time)
     ])  # fmt: skip
-    return Bootstrap(theta_DP=theta_P + stretch(clusters, p) * (theta_DP - theta_P), failed=draws - len(theta_DP))
+    return Bootstrap(theta_DP=_stretched(theta_P, theta_DP, stretch(clusters, p)), failed=draws - len(theta_DP))
 
 
 def _refitted(
@@ -92,7 +93,7 @@ def simulated(
     )  # fmt: skip
     kept_DP = solved.theta_RP[np.isfinite(solved.value_R)]
     tails = float(stats.t.ppf(0.975, clusters - p) / stats.norm.ppf(0.975))
-    return Bootstrap(theta_DP=theta_P + tails * (kept_DP - theta_P), failed=draws - len(kept_DP))
+    return Bootstrap(theta_DP=_stretched(theta_P, kept_DP, tails), failed=draws - len(kept_DP))
 
 
 def _rounded(problem: Problem, theta_P: Array) -> Objective:
@@ -108,6 +109,13 @@ def around(theta_P: Array, covariance_PP: Array, *, draws: int, rng: np.random.G
     variance_P, axis_PP = np.linalg.eigh(covariance_PP)
     normal_DP = rng.standard_normal((draws, len(theta_P))) * np.sqrt(np.maximum(variance_P, 0.0))
     return Bootstrap(theta_DP=theta_P + normal_DP @ axis_PP.T, failed=0)
+
+
+def _stretched(theta_P: Array, theta_DP: Array, by: float) -> Array:
+    """Draws farther from the optimum; those that differ in which terms there are stay where they are."""
+    apart_DP = theta_DP - theta_P
+    by_D1 = np.where(np.abs(apart_DP).max(axis=1, keepdims=True) > OTHER, 1.0, by)
+    return np.asarray(theta_P + by_D1 * apart_DP)
 
 
 def stretch(clusters: int, p: int) -> float:

@@ -17,6 +17,7 @@ from scalelab.laws.law import Array
 from scalelab.laws.solve.objective import NORMAL_MAD
 from scalelab.laws.solve.problem import Problem
 
+ILL = 1e8  # condition from which the sandwich's meat in the flattest direction is mostly rounding errors
 FLAT = 1e-10  # curvature, relative to a coordinate's own scale, below which a direction is undetermined
 
 
@@ -38,9 +39,13 @@ class Covariance:
         return np.sqrt(np.maximum(np.diag(self.matrix_PP), 0.0))
 
     def design_effect_P(self) -> Array:
-        """By how much dependent or unequal errors inflate each coordinate's variance; 1 is neither."""
+        """By how much dependent or unequal errors inflate each coordinate's variance; 1 is neither.
+
+        Along a direction that the runs hardly determine it cannot be told, and is not taken to be less than 1.
+        """
         own = np.maximum(np.diag(self.independent_PP), 1e-300)
-        return np.asarray(np.maximum(np.diag(self.matrix_PP) / own, 0.05))
+        least = 1.0 if self.flat or self.condition > ILL else 0.05
+        return np.asarray(np.maximum(np.diag(self.matrix_PP) / own, least))
 
 
 def covariance(problem: Problem, theta_P: Array, cluster_N: npt.NDArray[np.intp]) -> Covariance:

@@ -1,9 +1,9 @@
 """Refits near an optimum: of resamples, or with a coordinate held.
 
-A positive coefficient is fitted as its logarithm. Where the best fit does without a term, the logarithm of its coefficient
-has run off to where nothing depends on it, and from there no step leads back, although a resample, or another value of
-the coordinate held, may need the term. Refits are therefore also begun where such terms matter, and the lower end counts;
-without that, intervals of what the term trades off with would be far too short.
+A positive coefficient is fitted as its logarithm. Where the best fit does without a term, the logarithm has run off to
+where nothing depends on it, and from there no step leads back, although a resample, or another value of the coordinate
+held, may need the term. Refits are therefore also begun where such terms matter, and the lower end counts; without that,
+intervals of what the term trades off with would be far too short.
 """
 
 from typing import Any
@@ -20,7 +20,13 @@ BACK = 0.3  # the same where refits begin with it
 
 
 def refit(
-    problem: Problem, theta_P: Array, start_RP: Array, *, objective: Objective, free_RP: Array | None = None, **options: Any
+    problem: Problem,
+    theta_P: Array,
+    start_RP: Array,
+    *,
+    objective: Objective,
+    free_RP: Array | None = None,
+    **options: Any,
 ) -> Solution:
     """`minimise` from `start_RP`, points near the optimum `theta_P`, and from the same with lost terms brought back."""
     solved = minimise(problem.residuals, objective, start_RP, free_RP=free_RP, **options)

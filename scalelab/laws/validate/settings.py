@@ -18,11 +18,12 @@ from scalelab.laws.fitted import Fit
 from scalelab.laws.forms import PUBLISHED
 from scalelab.laws.joint.fit import fit_joint
 from scalelab.laws.joint.result import CellBest, Joint, sized
-from scalelab.laws.joint.valley import valley
+from scalelab.laws.joint.valley import bend, valley
 from scalelab.laws.law import Published
 from scalelab.laws.observations import derived
 from scalelab.laws.optima.cells import groups
 from scalelab.laws.optima.two_stage import two_stage
+from scalelab.laws.validate.measured import measured_excess
 
 SETTINGS = ("lr", "batch_tokens")  # what a choice is about, in the order in which a law needs them
 VAGUE = 0.7  # standard deviation of ln setting (an octave) beyond which a scale left out cannot judge
@@ -33,12 +34,14 @@ Choose = Callable[[Mapping[str, float]], dict[str, float]]
 
 @dataclass(frozen=True, kw_only=True)
 class Score:
-    """One way of choosing, over the scales left out: mean and worst excess loss in per cent, the choices, and the share
-    of true optima within the 95 % intervals (None where the way has none)."""
+    """One way of choosing, over the scales left out: mean and worst excess loss in per cent by their fitted valleys,
+    the mean by their runs alone (`measured_percent`, over the lowest run; None where a choice lies outside every grid),
+    the choices, and the share of true optima within the 95 % intervals (None where the way has none)."""
 
     method: str
     mean_percent: float
     worst_percent: float
+    measured_percent: float | None
     chosen: tuple[dict[str, float], ...]
     covered: float | None
 
@@ -75,13 +78,14 @@ def leave_out_largest(
         raise Refused(f"no hold-out: at {name} {largest:g} the runs do not bracket an optimum; extend its grid")
     kept = runs[~np.isclose(runs[name], largest)]
     smaller = fit_joint(kept, draws=DRAWS, rng=rng, profiles=False, sized=sized(joint))
-    scores = [_scored("joint", judges, joint, lambda scale: _joint_choice(smaller, scale), smaller)]
+    left_out = runs[np.isclose(runs[name], largest)]
+    scores = [_scored("joint", judges, joint, left_out, lambda scale: _joint_choice(smaller, scale), smaller)]
     copied = max((cell for cell in smaller.cells if cell.settings), key=lambda cell: _size(cell.scale))
     copy = {q: math.exp(log) for q, (log, _) in copied.settings.items() if q in SETTINGS}
-    scores.append(_scored("copy the largest trained", judges, joint, lambda _: copy))
+    scores.append(_scored("copy the largest trained", judges, joint, left_out, lambda _: copy))
     for method, choose in _others(kept, smaller, published):
         try:
-            scores.append(_scored(method, judges, joint, choose))
+            scores.append(_scored(method, judges, joint, left_out, choose))
         except Refused:
             continue  # a way that lacks an input here has no score
     scores.sort(key=lambda score: score.mean_percent)
@@ -110,10 +114,17 @@ def _joint_choice(joint: Joint, scale: Mapping[str, float]) -> dict[str, float]:
 
 
 def _scored(
-    method: str, judges: Sequence[CellBest], joint: Joint, choose: Choose, intervals: Joint | None = None
+    method: str,
+    judges: Sequence[CellBest],
+    joint: Joint,
+    left_out: pd.DataFrame,
+    choose: Choose,
+    intervals: Joint | None = None,
 ) -> Score:
     chosen = [choose(cell.scale) for cell in judges]
     excess = [100 * excess_at(joint, cell, choice) for cell, choice in zip(judges, chosen, strict=True)]
+    found = (measured_excess(_at(left_out, cell.scale), choice) for cell, choice in zip(judges, chosen, strict=True))
+    measured = [100 * value for value in found if value is not None]
     covered = None
     if intervals is not None:
         inside = []
@@ -126,9 +137,13 @@ def _scored(
             ]
         covered = float(np.mean(inside))
     return Score(
-        method=method, mean_percent=float(np.mean(excess)), worst_percent=float(np.max(excess)), chosen=tuple(chosen),
-        covered=covered,
+        method=method, mean_percent=float(np.mean(excess)), worst_percent=float(np.max(excess)),
+        measured_percent=float(np.mean(measured)) if measured else None, chosen=tuple(chosen), covered=covered,
     )  # fmt: skip
+
+
+def _at(runs: pd.DataFrame, scale: Mapping[str, float]) -> pd.DataFrame:
+    return runs[np.logical_and.reduce([np.isclose(runs[name], value) for name, value in scale.items()])]
 
 
 def excess_at(joint: Joint, cell: CellBest, choice: Mapping[str, float]) -> float:
@@ -139,8 +154,8 @@ def excess_at(joint: Joint, cell: CellBest, choice: Mapping[str, float]) -> floa
     # Where the batch is not the cell's best, the best learning rate is not the cell's best either.
     batch = offset.get("batch_tokens", 0.0)
     if "lr" in offset:
-        moved = value.get("lr ~ batch_tokens", 0.0) * batch + value.get("lr bend", 0.0) * batch**2
-        offset["lr"] -= moved
+        bent = float(bend(np.array(batch), value.get("lr bend width", 0.0))[0])
+        offset["lr"] -= value.get("lr ~ batch_tokens", 0.0) * batch + value.get("lr bend", 0.0) * bent
     if "batch_tokens" in choice and "batch_tokens" in joint.reference:
         ratio["batch_tokens"] = math.log(choice["batch_tokens"] / joint.reference["batch_tokens"])
     total = 0.0
