@@ -33,7 +33,8 @@ ALPHA = 1  # the place of the line's slope among its coordinates
 # ln loss = c·x: the one-parameter law whose every quantity can be written down.
 SLOPE = Law(
     name="slope", inputs=("tokens",), output="loss_nats", form="loss = exp(c·D)", source="here",
-    parameters={"c": Parameter(meaning="", typical=1.0, positive=False)}, value=lambda p, x: np.exp(p["c"] * x["tokens"]),
+    parameters={"c": Parameter(meaning="", typical=1.0, positive=False)},
+    value=lambda p, x: np.exp(p["c"] * x["tokens"]),
 )  # fmt: skip
 
 

@@ -145,5 +145,6 @@ def _step(
 
 
 def _total(objective: Objective, r_RN: Array, weight_RN: Array) -> Array:
-    total_R = (weight_RN * objective.rho(r_RN)).sum(axis=1)
+    with np.errstate(invalid="ignore"):  # 0 · ∞, which is no value
+        total_R = (weight_RN * objective.rho(r_RN)).sum(axis=1)
     return np.where(np.isfinite(total_R), total_R, np.inf)

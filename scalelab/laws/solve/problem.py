@@ -72,5 +72,6 @@ class Problem:
     def value(self, theta_RP: Array, weight_RN: Array | float = 1.0) -> Array:
         """The objective, shape (R,); infinite where the law has no value."""
         residual_RN, _ = self.residuals(theta_RP)
-        total_R = (weight_RN * self.objective.rho(residual_RN)).sum(axis=1)
+        with np.errstate(invalid="ignore"):
+            total_R = (weight_RN * self.objective.rho(residual_RN)).sum(axis=1)
         return np.where(np.isfinite(total_R), total_R, np.inf)

@@ -2,7 +2,7 @@
 
 A positive coefficient is fitted as its logarithm. Where the best fit does without a term, the logarithm has run off to
 where nothing depends on it, and from there no step leads back, although a resample, or another value of the coordinate
-held, may need the term. Refits are therefore also begun where such terms matter, and the lower end counts; without that,
+held, may need the term. Refits are therefore also begun where such terms matter, and the lower end counts. Otherwise
 intervals of what the term trades off with would be far too short.
 """
 
@@ -60,4 +60,4 @@ def _back(problem: Problem, theta_P: Array) -> Array:
 def _shares(problem: Problem, theta_RP: Array) -> Array:
     """The largest change of ln output by each coordinate, (R, P)."""
     slope_RNP = problem.log_values(theta_RP)[1]
-    return np.nan_to_num(np.abs(slope_RNP).max(axis=1), nan=np.inf)
+    return np.asarray(np.nan_to_num(np.abs(slope_RNP).max(axis=1), nan=np.inf))

@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-import numpy.typing as npt
 
 from scalelab.errors import Refused
 from scalelab.laws.fitted import Fit, Prediction
@@ -18,6 +17,7 @@ from scalelab.laws.law import Array
 from scalelab.laws.observations import Observations
 from scalelab.laws.solve.fit import Point, aicc, point
 from scalelab.laws.solve.objective import Objective
+from scalelab.laws.solve.refit import refit
 
 MOST_ROWS = 2000
 FOLDS = 8  # sizes left out one at a time; more are left out in groups of neighbours
@@ -49,7 +49,7 @@ def compare_forms(seen: Mapping[str, Observations]) -> tuple[FormScore, ...]:
         whole = point(LAWS[name], rows, common, near=points[name].found.theta_P)
         if any(np.isclose(aicc(whole), value, rtol=0, atol=1e-4) for value, _, _ in found.values()):
             continue  # the same form under another name
-        found[name] = (aicc(whole), _cross_validated(name, rows, whole), _largest_left_out(name, rows, whole))
+        found[name] = (aicc(whole), *_left_out(rows, whole))
     lowest = min(value for value, _, _ in found.values())
     weights = _weights(
         {name: cv for name, (_, cv, _) in found.items()}, {n: v - lowest for n, (v, _, _) in found.items()}
@@ -100,39 +100,26 @@ def _thinned(rows: Observations) -> Observations:
     return replace(rows, inputs=inputs, output_N=rows.output_N[::every], cluster_N=cluster_N)
 
 
-def _cross_validated(name: str, rows: Observations, whole: Point) -> float | None:
-    sizes = np.unique(_size(rows))
-    folds = np.array_split(sizes, min(FOLDS, len(sizes)))
-    errors: list[Array] = []
-    for fold in folds:
-        out_N = np.isin(_size(rows), fold)
-        error_N = _error(name, rows, out_N, whole)
-        if error_N is None:
-            return None
-        errors.append(error_N)
-    return float(100 * np.sqrt((np.concatenate(errors) ** 2).mean()))
+def _left_out(rows: Observations, whole: Point) -> tuple[float | None, float | None]:
+    """Errors in per cent on sizes left out, root mean square, and at the largest, mean; None where the rest is too few.
 
-
-def _largest_left_out(name: str, rows: Observations, whole: Point) -> float | None:
+    A size left out is a problem in which its rows weigh nothing, so that all of them are one batch that starts at the
+    optimum of the whole.
+    """
     size_N = _size(rows)
-    error_N = _error(name, rows, size_N == size_N.max(), whole)
-    return None if error_N is None else float(100 * error_N.mean())
-
-
-def _error(name: str, rows: Observations, out_N: npt.NDArray[np.bool_], whole: Point) -> Array | None:
-    """Relative error at the rows left out; None where the rest cannot carry the law."""
-    kept_N = ~out_N
-    law = LAWS[name]
-    if len(np.unique(rows.cluster_N[kept_N])) <= len(law.parameters):
-        return None
-    part = replace(
-        rows, inputs={x: v[kept_N] for x, v in rows.inputs.items()}, output_N=rows.output_N[kept_N],
-        cluster_N=np.unique(rows.cluster_N[kept_N], return_inverse=True)[1],
+    sizes = np.unique(size_N)
+    folds = np.array_split(sizes, min(FOLDS, len(sizes)))
+    out_FN = np.stack([np.isin(size_N, fold) for fold in (*folds, sizes[-1:])])
+    law, theta_P = whole.problem.law, whole.found.theta_P
+    enough_F = [len(np.unique(rows.cluster_N[~out_N])) > len(law.parameters) for out_N in out_FN]
+    solved = refit(
+        whole.problem, theta_P, np.repeat(theta_P[None], len(out_FN), axis=0), objective=whole.problem.objective,
+        weight_RN=np.where(out_FN, 0.0, 1.0), tolerance=1e-8,
     )  # fmt: skip
-    found = point(law, part, whole.problem.objective, near=whole.found.theta_P)
-    theta_P = found.found.theta_P
-    residual_N = whole.problem.residuals(theta_P[None])[0][0]
-    return np.asarray(np.expm1(residual_N[out_N]))
+    error_FN = np.expm1(whole.problem.residuals(solved.theta_RP)[0])
+    among = np.concatenate([error_N[out_N] for error_N, out_N in zip(error_FN[:-1], out_FN[:-1], strict=True)])
+    cv = float(100 * np.sqrt((among**2).mean())) if all(enough_F[:-1]) and np.isfinite(among).all() else None
+    return cv, float(100 * error_FN[-1][out_FN[-1]].mean()) if enough_F[-1] else None
 
 
 def _size(rows: Observations) -> Array:
