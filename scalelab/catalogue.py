@@ -3,6 +3,7 @@
 `python -m scalelab.catalogue README.md` rewrites what stands between `<!-- NAME -->` and `<!-- /NAME -->`.
 """
 
+import math
 import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
@@ -11,7 +12,8 @@ from pathlib import Path
 from scalelab import catalogue_tables
 from scalelab.data import CORPORA
 from scalelab.hparams import SCHEDULES
-from scalelab.laws import LAWS
+from scalelab.laws import LAWS, PUBLISHED, Law, Published
+from scalelab.laws.optima.regression import TWO_STAGE
 from scalelab.models import MODELS
 from scalelab.optimizers import OPTIMIZERS
 from scalelab.parametrizations import POLICIES
@@ -48,7 +50,12 @@ def blocks() -> dict[str, str]:
         ),
         "models": markdown(("`model=`", "what it is"), ((f"`{name}`", model.title) for name, model in MODELS.items())),
         "laws": markdown(
-            ("law", "form", "source"), ((f"`{name}`", f"`{law.form}`", law.source) for name, law in LAWS.items())
+            ("law", "of", "form", "source"),
+            ((f"`{name}`", law.output.replace("_", " "), f"`{law.form}`", law.source) for name, law in _laws().items()),
+        ),
+        "published": markdown(
+            ("name", "coefficients", "where", "how it was checked"),
+            ((f"`{name}`", _coefficients(entry), entry.source, entry.checked) for name, entry in PUBLISHED.items()),
         ),
         "choices": markdown(
             ("key", "accepted"),
@@ -62,6 +69,16 @@ def blocks() -> dict[str, str]:
             ),
         ),
     }
+
+
+def _laws() -> dict[str, Law]:
+    """Laws fitted to runs or to each scale's best, then those of two stages."""
+    return {**LAWS, **{name: law for name, (law, _) in TWO_STAGE.items()}}
+
+
+def _coefficients(entry: Published) -> str:
+    numbers = {name: value for name, value in entry.parameters.items() if not math.isnan(value)}
+    return ", ".join(f"{name} {value:.5g}" for name, value in numbers.items())
 
 
 def _names(registry: Iterable[str]) -> str:

@@ -82,8 +82,10 @@ def bests(joint: Joint) -> pd.DataFrame:
             continue
         row = {**cell.scale, LOSS: math.exp(cell.log_loss)}
         row |= {name: math.exp(log) for name, (log, _) in cell.settings.items()}
-        if "tau" in row and "tokens" in row:
-            row["weight_decay"] = row["batch_tokens"] / (row["lr"] * row["tau"] * row["tokens"])
+        batch = row.get("batch_tokens", joint.only_batch)
+        if {"lr", "tau", "tokens"} <= row.keys() and batch is not None:
+            row["batch_tokens"] = batch
+            row["weight_decay"] = batch / (row["lr"] * row["tau"] * row["tokens"])
         rows.append(row)
     return pd.DataFrame(rows)
 

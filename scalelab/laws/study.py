@@ -13,6 +13,7 @@ from scalelab.laws.checked import checked
 from scalelab.laws.columns import NAMES, PARAMS, SCALES
 from scalelab.laws.group import GroupLaws
 from scalelab.laws.joint.fit import fit_joint
+from scalelab.laws.joint.result import Joint
 from scalelab.laws.judged import judged
 from scalelab.laws.optima.cells import COVARIATES, Group, groups, swept_scales
 from scalelab.laws.optima.two_stage import two_stage
@@ -91,7 +92,9 @@ def study(
         _group(group, theory or {}, chosen, draws, [seed, place], _sized(target)) for place, group in enumerate(found)
     ]
     if not results:
-        results = [_bare(key, rows) for key, rows in _by_names(runs)]
+        results = [
+            _bare(key, rows, draws, [seed, place], _sized(target)) for place, (key, rows) in enumerate(_by_names(runs))
+        ]
     done = [
         judged(
             group, _rows_of(runs, group.key), names=laws, keys=keys, target=target, draws=draws, entropy=[seed, place]
@@ -132,11 +135,7 @@ def _group(
 ) -> GroupLaws:
     stages = two_stage(group, scales=scales, theory=theory, draws=draws, entropy=entropy)
     not_fitted = dict(stages.not_fitted)
-    joint = None
-    try:
-        joint = fit_joint(group.runs, draws=draws, rng=np.random.default_rng([*entropy, *b"joint"]), sized=sized)
-    except Refused as refusal:
-        not_fitted["joint"] = str(refusal)
+    joint = _joint(group.runs, draws, entropy, sized, not_fitted)
     return GroupLaws(
         key=dict(group.key),
         noise=stages.noise,
@@ -167,12 +166,28 @@ def _by_names(runs: pd.DataFrame) -> list[tuple[dict[str, str | float], pd.DataF
     return [(dict(zip(NAMES, map(str, key), strict=True)), rows) for key, rows in runs.groupby(list(NAMES), sort=True)]
 
 
-def _bare(key: dict[str, str | float], rows: pd.DataFrame) -> GroupLaws:
+def _joint(
+    runs: pd.DataFrame, draws: int, entropy: Sequence[int], sized: bool | None, not_fitted: dict[str, str]
+) -> Joint | None:
+    try:
+        return fit_joint(runs, draws=draws, rng=np.random.default_rng([*entropy, *b"joint"]), sized=sized)
+    except Refused as refusal:
+        not_fitted["joint"] = str(refusal)
+        return None
+
+
+def _bare(
+    key: dict[str, str | float], rows: pd.DataFrame, draws: int, entropy: list[int], sized: bool | None
+) -> GroupLaws:
+    """A group without learning rates to compare: laws of the loss, and of the batch where that was swept."""
     tried = rows[rows["outcome"] != "FAILED"]
     kept = tried.drop_duplicates([name for name in tried if name != "run"])
+    not_fitted: dict[str, str] = {}
+    swept = any(name in kept and kept[name].nunique() > 1 for name in COVARIATES)
+    joint = _joint(kept, draws, entropy, sized, not_fitted) if swept else None
     return GroupLaws(
-        key=key, noise=None, optima=[], lr_fits={}, joint=None, setting_fits={}, loss_fits={}, loss_scores=(),
-        validation=None, compared=(), cards=(), not_fitted={}, n_runs=len(kept),
+        key=key, noise=None, optima=[], lr_fits={}, joint=joint, setting_fits={}, loss_fits={}, loss_scores=(),
+        validation=None, compared=(), cards=(), not_fitted=not_fitted, n_runs=len(kept),
         n_diverged=int((kept["outcome"] == "DIVERGED").sum()), n_failed=len(rows) - len(tried),
         n_repeated=len(tried) - len(kept),
     )  # fmt: skip

@@ -25,6 +25,7 @@ from scalelab.readers.numbers import numbers
 from scalelab.readers.request import ACCEPTED, Constant, quantity
 
 TEXT = ("run", *NAMES, "outcome", "seed")
+OPTIONAL = ("seed", "weight_decay", "batch_tokens")  # what a fit can do without
 # Our own name in somebody's file says what it says, but for log_lr, which does not say which logarithm. A loss in
 # another unit gives way to one in nats.
 OTHER_LOSSES = ("loss_bits", "loss_bits_per_byte")
@@ -79,6 +80,8 @@ def _taken(draft: Draft, frame: pd.DataFrame, ours: str) -> Draft:
 
 def _read(draft: Draft, ours: str, values: "pd.Series[Any]", theirs: str, *, must: bool) -> Draft:
     """The draft with that column, as numbers where it is one of numbers; refused or left out where it holds none."""
+    if ours in OPTIONAL and not must and (missing := int(values.isna().sum())) and missing < len(values):
+        return draft.note(f"{theirs} is left out: it is empty in {missing} of {len(values)} rows")
     if ours in TEXT:
         empty = bool(values.isna().all()) and not must
         return draft.note(f"{theirs} is left out: it is empty") if empty else draft.put(ours, values, theirs)

@@ -48,13 +48,13 @@ def runs(name: str) -> Observations:
 def fitted(name: str) -> Fit:
     """Laws of a run's outcome by the public way, from a table; laws of settings from observations of them."""
     law, rows = LAWS[name], runs(name)
-    if law.output in OUTCOMES and set(law.inputs) <= set(table(law, rows).columns) and not law.inputs == ("loss_nats",):
+    if law.output in OUTCOMES:
         return fit(table(law, rows), name, draws=100)
     return fit_observations(law, rows, draws=100, rng=np.random.default_rng(0))
 
 
 def table(law: Law, rows: Observations) -> pd.DataFrame:
-    """As somebody would have it; steps and tokens a parameter are stated by what they follow from."""
+    """As somebody would have it: steps and tokens a parameter are left to follow from other columns."""
     columns = {name: values for name, values in rows.inputs.items() if name not in ("steps", "tokens_per_param")}
     if "steps" in rows.inputs:
         columns["tokens"] = rows.inputs["steps"] * rows.inputs["batch_tokens"]

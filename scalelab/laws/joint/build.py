@@ -45,9 +45,7 @@ def build(trials: pd.DataFrame, *, sized: bool | None = None) -> tuple[Model, li
     cells = trials[every].drop_duplicates().sort_values(every, kind="stable").reset_index(drop=True)
     cell_N = trials[every].merge(cells.reset_index(), on=every, how="left")["index"].to_numpy()
     trials, ok_N = _kept(trials, cell_N)
-    varied = _varied(trials[ok_N], cell_N[ok_N])
-    if not varied:
-        raise Refused("no learning rate, batch or weight decay was varied within a scale: there is no optimum to find")
+    varied, notes = _bracketed(trials, cell_N, ok_N, _varied(trials[ok_N], cell_N[ok_N]))
     log_CS = np.log(cells[list(scales)].to_numpy(float))
     log_x0 = dict(zip(scales, log_CS.mean(axis=0), strict=True))
     across = ["batch_tokens"] if "batch_tokens" in trials and trials["batch_tokens"].nunique() > 1 else []
@@ -67,6 +65,7 @@ def build(trials: pd.DataFrame, *, sized: bool | None = None) -> tuple[Model, li
             log_loss_N=np.log(runs["loss_nats"].to_numpy(float)),
             cells=len(cells),
             coordinates=layout(coordinates),
+            notes=notes,
             bound_cell_M=lowest["cell"].to_numpy(np.intp),
             bound_lr_M=_log_setting(lowest, "lr") if len(lowest) else np.zeros(0),
             bound_covariate_MK=_covariates(lowest, (*scales, *across), log_x0),
@@ -104,6 +103,34 @@ def _varied(runs: pd.DataFrame, cell_N: Array) -> list[str]:
     if told and runs.groupby([cell_N, "lr", "batch_tokens"])["weight_decay"].nunique().max() >= LEAST_SETTINGS:
         found.append("tau")
     return found
+
+
+def _bracketed(
+    trials: pd.DataFrame, cell_N: Array, ok_N: Array, varied: Sequence[str]
+) -> tuple[list[str], tuple[str, ...]]:
+    """What was varied and has its best value between others somewhere, and a note on each that has not.
+
+    Where every scale's best is the first or last value tried there is no valley to see, only one of its sides.
+    """
+    found, notes = [], []
+    best = trials[ok_N].loc[lambda t: t.groupby(cell_N[ok_N])["loss_nats"].idxmin()]
+    for name in varied:
+        setting_N = pd.Series(_log_setting(trials, name))
+        ends = setting_N.groupby(cell_N)
+        at_N = pd.Series(_log_setting(best, name), index=cell_N[trials.index.get_indexer(best.index)])
+        low, high = ends.min().reindex(at_N.index), ends.max().reindex(at_N.index)
+        if ((at_N > low + 1e-9) & (at_N < high - 1e-9)).any():
+            found.append(name)
+            continue
+        side, where = ("lowest", "down") if (at_N <= low + 1e-9).mean() > 0.5 else ("highest", "up")
+        notes.append(
+            f"every scale's best {name} is the {side} tried, so its optimum cannot be seen: extend the grid {where}"
+        )
+    if not varied:
+        raise Refused("no learning rate, batch or weight decay was varied within a scale: there is no optimum to find")
+    if not found:
+        raise Refused("; ".join(notes))
+    return found, tuple(notes)
 
 
 def _log_setting(runs: pd.DataFrame, name: str) -> Array:

@@ -101,7 +101,7 @@ def _joint(
         n_runs=len(runs),
         n_cells=model.cells,
         status="",
-        warnings=(),
+        warnings=model.notes,
         draws=stored({name: theta_DP[:, k] for k, name in enumerate(model.names)}),
         cells=tuple(_cells(solved, scales, reference)),
     )
@@ -152,7 +152,7 @@ def _stated(joint: Joint) -> Joint:
         f"{joint.n_runs} runs of {joint.n_cells} scales; valleys in {what}; noise {100 * joint.noise:.2g} % a run"
         f" ({joint.noise_source}), the valley's formula errs by {100 * joint.misfit:.2g} % of its height"
     )
-    return replace(joint, status=status, warnings=tuple(said))
+    return replace(joint, status=status, warnings=(*joint.warnings, *said))
 
 
 def _posterior(theta_P: Array, covariance_PP: Array, dof: float, draws: int, rng: np.random.Generator) -> Array:

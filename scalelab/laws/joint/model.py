@@ -58,6 +58,7 @@ class Model:
     """The runs, sorted by cell (0..`cells`−1, some perhaps without runs), and the layout of the parameters.
 
     `bound_*` are divergences: in that cell at these covariates the optimal learning rate lies below the one given.
+    `notes` say what was varied and cannot be fitted.
     """
 
     cell_N: npt.NDArray[np.intp]
@@ -67,6 +68,7 @@ class Model:
     bound_cell_M: npt.NDArray[np.intp]
     bound_lr_M: Array
     bound_covariate_MK: Array
+    notes: tuple[str, ...] = ()
 
     @property
     def names(self) -> list[str]:

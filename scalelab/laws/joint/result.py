@@ -76,6 +76,12 @@ class Joint:
             if " ~ " in name and "curvature" not in name and e.sd > PINNED * self.priors[name][1]
         ]
 
+    @property
+    def only_batch(self) -> float | None:
+        """The batch of every run, in tokens; None where they differ or do not say."""
+        low, high = self.domain.get("batch_tokens", (0.0, math.inf))
+        return low if low == high else None
+
     def predict(self, *, batch_tokens: float | None = None, lr: float | None = None, **scale: float) -> Setting:
         """The best setting at a scale.
 
@@ -89,6 +95,8 @@ class Joint:
         """
         at = self._log_ratios(scale)
         given = {name: value for name, value in (("batch_tokens", batch_tokens), ("lr", lr)) if value is not None}
+        if "batch_tokens" not in {*given, *self.coordinates} and self.only_batch is not None:
+            given["batch_tokens"] = self.only_batch
         # ln of every setting, the chosen and (D,) draws of the truth; what is given is certain.
         logs: dict[str, Array] = {name: np.array(math.log(value)) for name, value in given.items()}
         log_D = dict(logs)

@@ -46,7 +46,7 @@ def best(problem: Problem, *, near: Array | None = None) -> Best:
         raise Refused(f"{problem.law.name} has no value at these inputs: are they in the units that it names?")
     theta_RP = start_RP[order]
     for objective in _gentler(problem, theta_RP[:1]):
-        solved = minimise(replace(problem, objective=objective).residuals, objective, theta_RP)
+        solved = minimise(replace(problem, objective=objective, exact=False).residuals, objective, theta_RP)
         theta_RP, value_R = solved.theta_RP, solved.value_R
     winner = int(np.argmin(value_R))
     polished = minimise(problem.residuals, problem.objective, theta_RP[[winner]], tolerance=1e-12)

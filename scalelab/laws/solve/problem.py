@@ -2,13 +2,15 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
 from scalelab.laws.law import Array, Law, Values
 from scalelab.laws.solve.objective import Objective
 
-STEP = 1e-30  # of complex-step derivatives; any tiny number is exact
+TINY = 1e-30  # of complex-step derivatives; any tiny number is exact
+SMALL = 1e-8  # of differences: about the root of the rounding error
 FARTHEST = 300.0  # limit of a coordinate: the logarithm of a coefficient that is as good as 0 or infinite
 
 
@@ -16,13 +18,16 @@ FARTHEST = 300.0  # limit of a coordinate: the logarithm of a coefficient that i
 class Problem:
     """`law` fitted to `output_N` at `inputs` (each of shape (N,)), under `objective`.
 
-    Fitted coordinates θ are the law's parameters in their order, positive ones as logarithms.
+    Fitted coordinates θ are the law's parameters in their order, positive ones as logarithms. Where a law states no
+    derivatives they are taken by complex steps, exact, or with `exact` False by differences, which are several times
+    faster and good to eight digits: enough for refits.
     """
 
     law: Law
     inputs: Mapping[str, Array]
     output_N: Array
     objective: Objective
+    exact: bool = True
     positive_P: Array = field(init=False)
 
     def __post_init__(self) -> None:
@@ -60,18 +65,24 @@ class Problem:
         parameters = self.parameters(theta_RP)
         if self.law.derivatives is not None:
             return self.law.derivatives(parameters, self.inputs)
-        shape = (len(theta_RP), len(self.output_N))
-        log_RN = np.log(np.broadcast_to(self.law.value(parameters, self.inputs), shape))
-        slope_RNP = np.empty((*shape, len(self.names)))
+        log_RN = self._log_value(parameters)
+        slope_RNP = np.empty((*log_RN.shape, len(self.names)))
         for k, (name, positive) in enumerate(zip(self.names, self.positive_P, strict=True)):
-            at = theta_RP[:, [k]] + 1j * STEP
-            moved = self.law.value({**parameters, name: np.exp(at) if positive else at}, self.inputs)
-            slope_RNP[..., k] = np.log(np.broadcast_to(moved, shape)).imag / STEP
+            at = theta_RP[:, [k]] + (1j * TINY if self.exact else SMALL)
+            moved_RN = self._log_value({**parameters, name: np.exp(at) if positive else at})
+            slope_RNP[..., k] = moved_RN.imag / TINY if self.exact else (moved_RN - log_RN) / SMALL
         return log_RN, slope_RNP
 
     def value(self, theta_RP: Array, weight_RN: Array | float = 1.0) -> Array:
         """The objective, shape (R,); infinite where the law has no value."""
-        residual_RN, _ = self.residuals(theta_RP)
-        with np.errstate(invalid="ignore"):
-            total_R = (weight_RN * self.objective.rho(residual_RN)).sum(axis=1)
+        with np.errstate(all="ignore"):
+            log_RN = self._log_value(self.parameters(theta_RP))
+            predicted_RN, observed_N = (
+                (log_RN, np.log(self.output_N)) if self.objective.space == "log" else (np.exp(log_RN), self.output_N)
+            )
+            total_R = (weight_RN * self.objective.rho(predicted_RN - observed_N)).sum(axis=1)
         return np.where(np.isfinite(total_R), total_R, np.inf)
+
+    def _log_value(self, parameters: Values) -> Any:
+        shape = (len(next(iter(parameters.values()))), len(self.output_N))
+        return np.log(np.broadcast_to(self.law.value(parameters, self.inputs), shape))

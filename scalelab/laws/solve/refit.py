@@ -6,6 +6,7 @@ held, may need the term. Refits are therefore also begun where such terms matter
 intervals of what the term trades off with would be far too short.
 """
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -29,12 +30,13 @@ def refit(
     **options: Any,
 ) -> Solution:
     """`minimise` from `start_RP`, points near the optimum `theta_P`, and from the same with lost terms brought back."""
-    solved = minimise(problem.residuals, objective, start_RP, free_RP=free_RP, **options)
+    quick = replace(problem, exact=False)
+    solved = minimise(quick.residuals, objective, start_RP, free_RP=free_RP, **options)
     shift_P = _back(problem, theta_P)
     if not shift_P.any():
         return solved
     start_RP = start_RP + shift_P * (1.0 if free_RP is None else free_RP)
-    other = minimise(problem.residuals, objective, start_RP, free_RP=free_RP, **options)
+    other = minimise(quick.residuals, objective, start_RP, free_RP=free_RP, **options)
     lower_R = other.value_R < solved.value_R
     return Solution(
         theta_RP=np.where(lower_R[:, None], other.theta_RP, solved.theta_RP),

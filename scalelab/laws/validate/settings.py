@@ -77,6 +77,8 @@ def leave_out_largest(
     if not judges:
         raise Refused(f"no hold-out: at {name} {largest:g} the runs do not bracket an optimum; extend its grid")
     kept = runs[~np.isclose(runs[name], largest)]
+    if len({tuple(cell.scale.values()) for cell in joint.cells if cell not in held}) < 2:
+        raise Refused("no hold-out: it takes three scales, two of them to predict the largest from")
     smaller = fit_joint(kept, draws=DRAWS, rng=rng, profiles=False, sized=sized(joint))
     left_out = runs[np.isclose(runs[name], largest)]
     scores = [_scored("joint", judges, joint, left_out, lambda scale: _joint_choice(smaller, scale), smaller)]
