@@ -90,7 +90,9 @@ CELLS = tuple(itertools.product((3e7, 1e8, 3e8), (2e9, 8e9)))
 def best_log(name: str, params: float, tokens: float, batch_tokens: float | None = None) -> float:
     """ln of the best setting at a scale; of the learning rate at a batch, or at the best one."""
     if batch_tokens is None:
-        batch_tokens = BEST["batch_tokens"] if name == "batch_tokens" else np.exp(best_log("batch_tokens", params, tokens))
+        batch_tokens = (
+            BEST["batch_tokens"] if name == "batch_tokens" else np.exp(best_log("batch_tokens", params, tokens))
+        )
     at = {"params_non_embedding": params, "tokens": tokens, "batch_tokens": batch_tokens}
     moved = (exponent * np.log(at[of] / REFERENCE[of]) for of, exponent in EXPONENTS[name].items())
     return float(np.log(BEST[name]) + sum(moved))
@@ -121,7 +123,9 @@ class Grid:
         own = {name: self.scatter * rng.standard_normal() for name in BEST}
         middle = best_log("batch_tokens", params, tokens) if swept else np.log(BEST["batch_tokens"])
         lr_octaves = self.cut.get(place, self.lr_octaves)
-        found = np.array(list(itertools.product(lr_octaves, self.batch_octaves, self.tau_octaves or (0,), range(self.seeds))))
+        found = np.array(
+            list(itertools.product(lr_octaves, self.batch_octaves, self.tau_octaves or (0,), range(self.seeds)))
+        )
         batch_N = 2.0 ** (np.round(middle / np.log(2)) + found[:, 1])
         lr_N = 2.0 ** (np.round(best_log("lr", params, tokens, np.exp(middle)) / np.log(2)) + found[:, 0])
         tau_N = np.exp(best_log("tau", params, tokens)) * 2.0 ** found[:, 2]

@@ -104,8 +104,12 @@ def some_spread(model: Model) -> Spread:
 @pytest.mark.parametrize(("skew", "x"), [(0.5, 1.0), (-0.3, 2.0), (0.0, 1.5), (1e-5, -2.0), (0.9, -4.0)])
 def test_the_valleys_derivatives_are_differences(skew, x):
     height, by_x, by_skew = valley(np.array(x), skew)
-    assert by_x == pytest.approx((valley(np.array(x + 1e-6), skew)[0] - valley(np.array(x - 1e-6), skew)[0]) / 2e-6, abs=1e-6)
-    assert by_skew == pytest.approx((valley(np.array(x), skew + 1e-4)[0] - valley(np.array(x), skew - 1e-4)[0]) / 2e-4, abs=1e-5)
+    assert by_x == pytest.approx(
+        (valley(np.array(x + 1e-6), skew)[0] - valley(np.array(x - 1e-6), skew)[0]) / 2e-6, abs=1e-6
+    )
+    assert by_skew == pytest.approx(
+        (valley(np.array(x), skew + 1e-4)[0] - valley(np.array(x), skew - 1e-4)[0]) / 2e-4, abs=1e-5
+    )
     assert height > 0 and valley(np.array(0.0), skew)[0] == 0
 
 
@@ -315,7 +319,8 @@ def test_the_order_of_rows_does_not_matter(rng, name):
     table = Grid(**SWEEPS[name]).draw(rng)
     order = np.random.default_rng(1).permutation(len(table))
     one, other = (
-        fit_joint(checked(t), draws=100, rng=np.random.default_rng(0), profiles=False) for t in (table, table.iloc[order])
+        fit_joint(checked(t), draws=100, rng=np.random.default_rng(0), profiles=False)
+        for t in (table, table.iloc[order])
     )
     assert values_of(other) == pytest.approx(values_of(one), abs=2e-3)
     assert other.noise == pytest.approx(one.noise, rel=0.02)
