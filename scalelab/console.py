@@ -1,5 +1,6 @@
-"""The two ways of writing on a console: a grid and a line of prose. Nothing heavier than rich."""
+"""How things are written for people: a grid, a line of prose, a number, an interval. Nothing heavier than rich."""
 
+import math
 from collections.abc import Iterable, Sequence
 
 from rich.console import Console
@@ -21,12 +22,29 @@ def say(console: Console, text: str, style: str | None = None) -> None:
     console.print(text, style=style, markup=False, highlight=False)
 
 
+def number(value: float | None, form: str = ".4g") -> str:
+    """A number as people read it.
+
+    >>> number(0.12345), number(float("inf")), number(None)
+    ('0.1235', '∞', '—')
+    """
+    if value is None or math.isnan(value):
+        return "—"
+    if math.isinf(value):
+        return "∞" if value > 0 else "−∞"
+    return f"{value:{form}}"
+
+
 def interval(value: float | None, low: float | None, high: float | None, form: str = ".4g") -> str:
-    """`value [low, high]`, or what bounds there are: `≤ high`, `≥ low`."""
-    if value is not None and low is not None and high is not None:
-        return f"{value:{form}} [{low:{form}}, {high:{form}}]"
+    """A value with its 95 % interval, or what bounds there are.
+
+    >>> interval(0.5, 0.25, float("inf")), interval(None, None, 0.25), interval(None, 0.25, None)
+    ('0.5 [0.25, ∞]', '≤ 0.25', '≥ 0.25')
+    """
+    if value is not None:
+        return f"{number(value, form)} [{number(low, form)}, {number(high, form)}]"
     if low is not None and high is not None:
-        return f"in [{low:{form}}, {high:{form}}]"
+        return f"in [{number(low, form)}, {number(high, form)}]"
     if high is not None:
-        return f"≤ {high:{form}}"
-    return "—" if low is None else f"≥ {low:{form}}"
+        return f"≤ {number(high, form)}"
+    return "—" if low is None else f"≥ {number(low, form)}"

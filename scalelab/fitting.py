@@ -11,7 +11,7 @@ from rich.console import Console
 
 from scalelab import readers, report, show_laws
 from scalelab.console import interval, say
-from scalelab.errors import Refused, unknown
+from scalelab.errors import Refused
 from scalelab.files import write_atomically
 from scalelab.laws import GroupLaws, Laws, study, write
 from scalelab.laws.columns import SCALES
@@ -21,7 +21,7 @@ from scalelab.overrides import overrides_of
 from scalelab.plots import titles
 from scalelab.readers.numbers import number
 from scalelab.spec import from_plain
-from scalelab.target import target_spec
+from scalelab.target import named, target_spec
 
 TARGET = (*SCALES, "batch_tokens")
 STUDY_KEYS = ("width", "depth", "tokens")
@@ -47,12 +47,7 @@ class Request:
 def parse_scale(given: Sequence[str]) -> dict[str, float]:
     """`["params_non_embedding=7B", "tokens=140B"]` as numbers; `Refused` on an unknown scale or no number > 0."""
     found: dict[str, float] = {}
-    for item in " ".join(given).replace(",", " ").split():
-        name, equals, text = item.partition("=")
-        if not equals:
-            raise Refused(f"--target {item!r}: accepted is NAME=NUMBER, with {', '.join(TARGET)}")
-        if name not in TARGET:
-            raise unknown("scale of a target", name, TARGET)
+    for name, text in named(given, TARGET):
         value = number(text)
         if value is None or not (math.isfinite(value) and value > 0):
             raise Refused(f"--target {name}={text}: accepted is a number > 0, such as 7e9 or 7B")

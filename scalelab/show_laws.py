@@ -12,6 +12,7 @@ from scalelab.laws.joint.result import Joint
 from scalelab.plots import titles
 from scalelab.plots.named import independent
 
+Told = tuple[str, Table]  # a heading and what stands under it
 ROWS = 24  # of optima on the console; all of them are in optima.csv
 SHORT = {name: name.replace("params_", "N ").replace("_", " ") for name in ("params_non_embedding", "params_total",
          "params_active", "batch_tokens", "unique_tokens", "weight_decay")}  # fmt: skip
@@ -21,8 +22,11 @@ def laws(found: Laws, console: Console) -> None:
     """Everything that was fitted to every group, with what was not and why."""
     for name, group in zip(titles(found), found.groups, strict=True):
         _head(name, group, console)
-        for table in (_optima(group), _exponents(group), _hold_out(group), _forms(group), _published(group)):
-            if table is not None:
+        for found_of in (_optima, _exponents, _hold_out, _forms, _published):
+            if (told := found_of(group)) is not None:
+                heading, table = told
+                if heading:
+                    say(console, heading, "italic")
                 console.print(table)
         for text in _sentences(group):
             say(console, text)
@@ -55,7 +59,7 @@ def _values(group: GroupLaws) -> dict[str, set[float]]:
     return {name: {optimum.scale[name] for optimum in group.optima} for name in group.optima[0].scale}
 
 
-def _optima(group: GroupLaws) -> Table | None:
+def _optima(group: GroupLaws) -> Told | None:
     """Every scale's best learning rate; where batches were swept, every scale's best of both."""
     if not group.optima:
         return None
@@ -72,12 +76,12 @@ def _optima(group: GroupLaws) -> Table | None:
         )
         for optimum in group.optima
     ]
-    return grid(
-        _few(len(rows)), (*_short(varying), "optimal lr [95 %]", "loss", "runs", "status"), rows[:ROWS], left=0
+    return _few(len(rows)), grid(
+        "", (*_short(varying), "optimal lr [95 %]", "loss", "runs", "status"), rows[:ROWS], left=0
     )  # fmt: skip
 
 
-def _cells(joint: Joint) -> Table:
+def _cells(joint: Joint) -> Told:
     varying = [name for name in joint.reference if name in joint.domain and name != "batch_tokens"]
     rows = [
         (
@@ -88,7 +92,7 @@ def _cells(joint: Joint) -> Table:
         for cell in joint.cells
     ]
     head = (*_short(varying), *(f"best {name} [95 %]" for name in _short(joint.coordinates)), "loss")
-    return grid(_few(len(rows)), head, rows[:ROWS], left=0)
+    return _few(len(rows)), grid("", head, rows[:ROWS], left=0)
 
 
 def _own(log: float, sd: float) -> str:
@@ -103,7 +107,7 @@ def _short(names: Iterable[str]) -> list[str]:
     return [SHORT.get(name, name) for name in names]
 
 
-def _exponents(group: GroupLaws) -> Table | None:
+def _exponents(group: GroupLaws) -> Told | None:
     """The joint law beside the two-stage one: what each says of every exponent."""
     two = group.lr_fits.get("power") or group.lr_fits.get("power_params")
     size = group.lr_fits.get("power_params")
@@ -118,14 +122,16 @@ def _exponents(group: GroupLaws) -> Table | None:
             stage = size if size is not None and x in size.reference else two
             other = stage.estimates.get(x) if stage is not None and x in stage.reference else None
         rows.append((SHORT.get(q, q), SHORT.get(x, x), _signed(one), _signed(other)))
-    return grid("", ("optimum of", "exponent in", "joint [95 %]", "two stages [95 %]"), rows, left=2) if rows else None
+    if not rows:
+        return None
+    return "", grid("", ("optimum of", "exponent in", "joint [95 %]", "two stages [95 %]"), rows, left=2)
 
 
 def _signed(e: Estimate | None) -> str:
     return "—" if e is None else interval(e.value, e.low, e.high, "+.3f")
 
 
-def _hold_out(group: GroupLaws) -> Table | None:
+def _hold_out(group: GroupLaws) -> Told | None:
     if group.validation is None:
         return None
     held = ", ".join(
@@ -144,14 +150,14 @@ def _hold_out(group: GroupLaws) -> Table | None:
         )
         for score in group.validation.scores
     ]
-    return grid(title, ("way", "mean", "worst", "by its runs", "in interval", "choice at the first"), rows, left=1)
+    return title, grid("", ("way", "mean", "worst", "by its runs", "in interval", "choice at the first"), rows, left=1)
 
 
 def _told(group: GroupLaws) -> set[str]:
     return {name for name, (low, high) in (group.joint.domain if group.joint else {}).items() if low < high}
 
 
-def _forms(group: GroupLaws) -> Table | None:
+def _forms(group: GroupLaws) -> Told | None:
     if not group.loss_scores:
         return None
     rows = [
@@ -163,10 +169,10 @@ def _forms(group: GroupLaws) -> Table | None:
         for score in group.loss_scores
     ]  # fmt: skip
     head = ("law", "numbers", "ΔAICc", "error, sizes left out", "at the largest", "weight")
-    return grid("Forms of the loss law", head, rows, left=1)
+    return "Forms of the loss law", grid("", head, rows, left=1)
 
 
-def _published(group: GroupLaws) -> Table | None:
+def _published(group: GroupLaws) -> Told | None:
     if not group.compared:
         return None
     rows = [
@@ -174,7 +180,7 @@ def _published(group: GroupLaws) -> Table | None:
         for c in group.compared
     ]
     what = "Published laws on these runs: excess loss of their settings, error of their losses"
-    return grid(what, ("law", "of", "scales", "mean", "worst"), rows, left=2)
+    return what, grid("", ("law", "of", "scales", "mean", "worst"), rows, left=2)
 
 
 def _sentences(group: GroupLaws) -> Iterator[str]:

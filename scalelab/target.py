@@ -1,6 +1,6 @@
 """The target of a recipe: from `--target width=… tokens=…` to a full specification in the family of the proxies."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 from fractions import Fraction
 
@@ -15,15 +15,21 @@ SIZE_KEYS = ("width", "depth", "heads", "head_dim", "kv_heads", "ffn", "experts"
 TARGET_KEYS = (*SIZE_KEYS, "tokens", "batch_tokens")
 
 
-def parse_target(given: Iterable[str]) -> dict[str, int]:
-    """`["width=512 depth=4", "tokens=1e6"]` as integers; `Refused` on an unknown key or what is no positive integer."""
-    found: dict[str, int] = {}
+def named(given: Iterable[str], accepted: Collection[str]) -> Iterator[tuple[str, str]]:
+    """NAME=TEXT pairs of a `--target`, between spaces or commas; `Refused` on another form or an unknown name."""
     for item in " ".join(given).replace(",", " ").split():
         name, equals, text = item.partition("=")
         if not equals:
-            raise Refused(f"--target {item!r}: accepted is NAME=NUMBER, with {', '.join(TARGET_KEYS)}")
-        if name not in TARGET_KEYS:
-            raise unknown("target", name, TARGET_KEYS)
+            raise Refused(f"--target {item!r}: accepted is NAME=NUMBER, with {', '.join(accepted)}")
+        if name not in accepted:
+            raise unknown("target", name, accepted)
+        yield name, text
+
+
+def parse_target(given: Iterable[str]) -> dict[str, int]:
+    """`["width=512 depth=4", "tokens=1e6"]` as integers; `Refused` on an unknown key or what is no positive integer."""
+    found: dict[str, int] = {}
+    for name, text in named(given, TARGET_KEYS):
         exact = whole(text)
         if exact is None or exact < 1:
             raise Refused(f"--target {name}={text}: accepted is a positive whole number")

@@ -25,6 +25,7 @@ from scalelab.laws.validate.forms import FormScore, compare_forms
 SHOWN = 3  # laws fitted with intervals where none are named
 SPARE = 1  # runs beyond parameters plus one, for a law that nobody asked for by name
 LOSS = "loss_nats"
+VAGUE_LOSS = 0.05  # the same of ln loss and a scale's floor
 VAGUE = 1.0  # standard deviation of ln setting beyond which a scale says nothing on its own optimum
 
 
@@ -69,7 +70,8 @@ def fit_forms(
 def floors(runs: pd.DataFrame, joint: Joint | None, found: Sequence[Optimum]) -> pd.DataFrame:
     """What laws of the loss are fitted to: the floors of the valleys, or the runs."""
     if joint is not None:
-        return pd.DataFrame([{**cell.scale, LOSS: math.exp(cell.log_loss)} for cell in joint.cells])
+        known = [cell for cell in joint.cells if cell.log_loss_sd < VAGUE_LOSS]
+        return pd.DataFrame([{**cell.scale, LOSS: math.exp(cell.log_loss)} for cell in known])
     fitted = [{**o.scale, LOSS: o.loss_nats} for o in found if o.loss_nats is not None]
     return pd.DataFrame(fitted) if fitted else runs
 

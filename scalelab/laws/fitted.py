@@ -136,7 +136,7 @@ class Fit:
         at = {name: np.array(named[name] / x0) for name, x0 in self.reference.items()}
         value = float(self.law.value({name: np.array(e.value) for name, e in self.estimates.items()}, at))
         low, high = np.percentile(self.drawn(at), [2.5, 97.5])
-        return Prediction(value=value, low=float(low), high=float(high), outside=self._outside(named))
+        return Prediction(value=value, low=float(low), high=float(high), outside=outside(named, self.domain))
 
     def drawn(self, at: Mapping[str, Array]) -> Array:
         """Draws of a new scale's output, inputs as ratios to `reference`."""
@@ -180,14 +180,16 @@ class Fit:
             raise unknown("input", name, {*self.domain, *self.reference})
         return found
 
-    def _outside(self, inputs: Mapping[str, float]) -> dict[str, float]:
-        beyond = {}
-        for name, value in inputs.items():
-            low, high = self.domain[name]
-            decades = max(math.log10(value / high), math.log10(low / value))
-            if decades > 1e-9:
-                beyond[name] = decades
-        return beyond
+
+def outside(inputs: Mapping[str, float], domain: Mapping[str, Interval]) -> dict[str, float]:
+    """By how many decades each input leaves its domain, those that do."""
+    beyond = {}
+    for name, value in inputs.items():
+        low, high = domain[name]
+        decades = max(math.log10(value / high), math.log10(low / value))
+        if decades > 1e-9:
+            beyond[name] = decades
+    return beyond
 
 
 def _by_method(e: Estimate) -> str:

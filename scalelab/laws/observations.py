@@ -111,7 +111,7 @@ def derived(runs: pd.DataFrame, name: str, columns: dict[str, str]) -> Array | N
     if any(value is None for value in found):
         return None
     numbers = [np.asarray(value) for value in found]
-    with np.errstate(divide="ignore"):
+    with np.errstate(divide="ignore", over="ignore", invalid="ignore"):  # what is not finite is refused by name
         if name in ("steps", "tokens_per_param"):
             return np.asarray(numbers[0] / numbers[1])
         if name == "cost_flops":

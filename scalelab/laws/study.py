@@ -65,7 +65,7 @@ def study(
             where several were swept, which makes the law of the learning rate conditional on them.
         laws: names of the loss laws to fit; left out, those that the runs can carry, the best three with intervals.
         compare: published laws to hold against the runs, by name ("step-law", "chinchilla/epoch"); left out, Step Law
-            and DeepSeek where the columns allow it.
+            and DeepSeek where no parametrization is stated and the columns allow it.
         target: the scale at which assumptions are varied, by column; left out, ten times the largest.
         template: the trials' common run specification, passed through; anything JSON can hold.
         sources: where the trials came from.
@@ -87,7 +87,7 @@ def study(
         if name not in chosen:
             raise unknown("theory exponent", name, chosen)
     found = _lr_groups(runs, table, chosen) if "lr" in runs else []
-    keys = keys_of(compare if compare is not None else USUAL)
+    asked = None if compare is None else keys_of(compare)
     results = [
         _group(group, theory or {}, chosen, draws, [seed, place], _sized(target)) for place, group in enumerate(found)
     ]
@@ -97,8 +97,14 @@ def study(
         ]
     done = [
         judged(
-            group, _rows_of(runs, group.key), names=laws, keys=keys, target=target, draws=draws, entropy=[seed, place]
-        )
+            group,
+            _rows_of(runs, group.key),
+            names=laws,
+            keys=_keys(asked, group),
+            target=target,
+            draws=draws,
+            entropy=[seed, place],
+        )  # fmt: skip
         for place, group in enumerate(results)
     ]
     if not any(group.lr_fits or group.joint or group.loss_fits or group.optima for group in done):
@@ -154,6 +160,16 @@ def _group(
         n_failed=group.n_failed,
         n_repeated=group.n_repeated,
     )
+
+
+def _keys(asked: list[str] | None, group: GroupLaws) -> list[str]:
+    """The published laws to compare: those asked for, or the usual ones where no parametrization is stated.
+
+    They are about the learning rate of every tensor, not about the base's, which a parametrization scales.
+    """
+    if asked is not None:
+        return asked
+    return keys_of(USUAL) if group.key.get("parametrization") == "unstated" else []
 
 
 def _sized(target: Mapping[str, float] | None) -> bool | None:

@@ -1,9 +1,9 @@
 """Sections of a page of laws: optima, exponents, loss laws."""
 
+from scalelab.console import interval, number
 from scalelab.laws import Estimate, GroupLaws
 from scalelab.laws.draw.style import short
 from scalelab.plots.named import cells_of, independent
-from scalelab.report.page import interval, number
 from scalelab.report.section import Section, Study, said_of, table
 
 SIGNED = "+.3f"

@@ -1,12 +1,12 @@
 """Section of a page of laws: the compute-optimal size, where budgets were swept."""
 
+from scalelab.console import interval, number
 from scalelab.errors import Refused
 from scalelab.laws.checked import checked
 from scalelab.laws.compute_optimal import IsoFlop
 from scalelab.laws.draw.style import short
 from scalelab.laws.isoflop import isoflop
 from scalelab.plots.named import rows_of
-from scalelab.report.page import interval, number
 from scalelab.report.section import Section, Study, said_of, table
 
 

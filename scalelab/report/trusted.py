@@ -1,7 +1,7 @@
 """Sections of a page of laws on how far to trust it: hold-outs, choices, published laws, warnings, conventions."""
 
+from scalelab.console import number
 from scalelab.laws.draw.style import at
-from scalelab.report.page import number
 from scalelab.report.section import Section, Study, Table, said_of, table
 
 

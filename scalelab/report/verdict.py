@@ -3,12 +3,12 @@
 import math
 from collections.abc import Mapping
 
+from scalelab.console import interval, number
 from scalelab.laws import GroupLaws
 from scalelab.laws.draw.style import at, short
 from scalelab.laws.joint.result import Joint
 from scalelab.plots.curves import joint_band, path_of, two_stage_band
 from scalelab.plots.named import cells_of, independent
-from scalelab.report.page import interval, number
 from scalelab.report.section import Section, Study, said_of
 
 FORM = {"lr": ".3g", "weight_decay": ".3g", "tau": ".3g"}

@@ -65,7 +65,7 @@ def observed(law: Law, rng: np.random.Generator, n: int, *, noise: float = 0.005
     return seen(inputs, clean_N * np.exp(sd_N * rng.standard_normal(n)))
 
 
-# A sweep's law: the best setting at a reference, and how it moves with scale (and, of the learning rate, with the batch).
+# A sweep's law: the best setting at a reference, and how it moves with scale (the learning rate's also with the batch).
 REFERENCE = {"params_non_embedding": 1e8, "tokens": 5e9, "batch_tokens": 2.0**19}
 BEST = {"lr": 2.0**-9, "batch_tokens": 2.0**19, "tau": 0.3}
 EXPONENTS = {

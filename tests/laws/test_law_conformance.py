@@ -1,5 +1,5 @@
-"""What every registered law owes once it is fitted: it finds itself again, in any order of rows and in any units, and is
-as sure as it says. A new law inherits all of it.
+"""What every registered law owes once it is fitted: it finds itself again, in any order of rows and in any units, and
+is as sure as it says. A new law inherits all of it.
 """
 
 from functools import cache
@@ -73,7 +73,7 @@ def predictions(law: Law, rows: Observations) -> Array:
 @pytest.mark.parametrize("name", LAWS)
 def test_recovers_itself(name: str):
     """Runs have 0.3 % of noise. A hundred of them know the law's value inside the domain to 0.03 % √P, and at its edges
-    several times worse: 1 %. Intervals are doubled, since one in twenty misses; all of them together are tested below."""
+    several times worse: 1 %. Intervals are doubled, since one in twenty misses; how many do is tested below."""
     law, found = LAWS[name], fitted(name)
     for parameter, value in typical(law).items():
         e = found.estimates[parameter]
@@ -116,8 +116,8 @@ UNITS = [(name, unit) for name, law in LAWS.items() for unit in (*law.inputs, OU
 
 @pytest.mark.parametrize(("name", "unit"), UNITS)
 def test_units_do_not_matter(name: str, unit: str):
-    """A law is closed under a change of unit if it fits exact data in the other unit exactly. Then its best fit to noisy
-    data says the same in either; where it is not, `OWN_UNITS` has to say why."""
+    """A law is closed under a change of unit if it fits exact data in the other unit exactly. Then its best fit to
+    noisy data says the same in either; where it is not, `OWN_UNITS` has to say why."""
     law = LAWS[name]
     inputs = runs(name).inputs
     changed = inputs if unit == OUTPUT else {**inputs, unit: 3 * inputs[unit]}
@@ -166,11 +166,10 @@ def test_intervals_cover_in_a_few_studies(name: str, n: int):
 @pytest.mark.parametrize("n", [12, 40, 120])
 @pytest.mark.parametrize("name", ["chinchilla", "kaplan", "kaplan_data"])
 def test_intervals_cover_as_often_as_they_say(name: str, n: int, kind: str):
-    """Over 200 studies a share of 95 % has a standard deviation of 1.5 %: 90 to 98 % is allowed, 99 % for one of ten.
+    """Of 200 studies 90 to 98 % are asked; a share has a standard deviation of 1.5 %, of which one is allowed for.
 
-    The law's own value is always covered more often than a new run's, for which the prediction's interval is.
+    The law's own value is covered more often than a new run's, for which a prediction's interval is.
     """
     found = coverage(name, n, kind, studies=200, draws=300)
-    judged = [share for what, share in found.items() if "mean" not in what]
-    assert min(found.values()) >= 0.90
-    assert np.mean(judged) <= 0.98
+    assert min(found.values()) >= 0.885, found
+    assert max(share for what, share in found.items() if "mean" not in what) <= 0.995, found

@@ -64,7 +64,7 @@ def test_a_law_beats_copying_where_the_optimum_moves(options):
 
 @pytest.mark.parametrize("options", [{}, {"batch_octaves": FIVE}])
 def test_a_choices_excess_is_the_true_valleys(options):
-    """Cells have no scatter of their own here, so that the formula knows what a choice costs: within a tenth, and 0.02 %
+    """Cells have no scatter of their own here, so that the formula knows what a choice costs: to a tenth, and to 0.02 %
     of the loss where it costs next to nothing."""
     runs = sweep_runs(np.random.default_rng(1), cells=FOUR_SIZES, scatter=0.0, noise=5e-4, **options)
     found, validation = held_out(runs)

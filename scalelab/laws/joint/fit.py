@@ -12,7 +12,7 @@ from scalelab.laws.fitted import Estimate, ranges, stored
 from scalelab.laws.joint import priors
 from scalelab.laws.joint.build import build
 from scalelab.laws.joint.levels import level_law
-from scalelab.laws.joint.maximum import Solved, Start, solve
+from scalelab.laws.joint.maximum import Solved, Start, own_levels, solve
 from scalelab.laws.joint.result import CellBest, Joint
 from scalelab.laws.joint.solve import Solver
 from scalelab.laws.law import Array
@@ -113,6 +113,7 @@ def _cells(solved: Solved, scales: Sequence[Mapping[str, float]], reference: Map
     model, state = solved.model, solved.state
     first = np.searchsorted(model.cell_N, np.arange(model.cells))
     has = np.bincount(model.cell_N, minlength=model.cells) > 0
+    level_C, level_sd_C = own_levels(state, solved.spread)
     for c, scale in enumerate(scales):
         settings: dict[str, tuple[float, float]] = {}
         for q in sorted(model.coordinates, key=lambda q: q.name == "lr") if has[c] else ():
@@ -130,8 +131,7 @@ def _cells(solved: Solved, scales: Sequence[Mapping[str, float]], reference: Map
             told = max(1 / shrunk - solved.spread.effect_E[q.place] ** -2.0, 1e-6)
             settings[q.name] = (float(centre + state.effect_CE[c, q.place] / (shrunk * told)), float(told**-0.5))
         yield CellBest(
-            scale=dict(scale), log_loss=float(state.effect_CE[c, 0]),
-            log_loss_sd=float(np.sqrt(state.effect_covariance_CEE[c, 0, 0])), settings=settings,
+            scale=dict(scale), log_loss=float(level_C[c]), log_loss_sd=float(level_sd_C[c]), settings=settings,
         )  # fmt: skip
 
 

@@ -13,6 +13,7 @@ from scalelab.laws.law import Array
 # ln levels by a loss law: estimates (C,) and their standard deviations → the law's (C,) and the scatter about it.
 Levels = Callable[[Array, Array], tuple[Array, float]]
 
+LEAST_TOLD = 1e-6  # share of what is known of a level that its own runs tell, at least: a cell may have none
 SETTLED = 0.01  # relative change of every size of error below which rounds end
 
 
@@ -126,8 +127,20 @@ def _updated(
     level_C = spread.level_C
     effect_E[0] = spread.effect_E[0]
     if levels is not None:
-        level_C, effect_E[0] = levels(state.effect_CE[:, 0], np.sqrt(variance_CE[:, 0]))
+        level_C, effect_E[0] = levels(*own_levels(state, spread))
     return height_N, Spread(noise=noise, misfit=misfit, effect_E=effect_E, level_C=level_C)
+
+
+def own_levels(state: State, spread: Spread) -> tuple[Array, Array]:
+    """ln levels of the cells and their standard deviations by their own runs, the loss law's pull taken out again.
+
+    A law fitted to levels that it has pulled would agree with itself.
+    """
+    level_C, known_C = state.effect_CE[:, 0], np.isfinite(spread.level_C)
+    precision_C = 1 / state.own_CEE[:, 0, 0]
+    told_C = np.maximum(precision_C - np.where(known_C, spread.effect_E[0] ** -2.0, 0.0), LEAST_TOLD * precision_C)
+    law_C = np.where(known_C, spread.level_C, level_C)
+    return law_C + (level_C - law_C) * precision_C / told_C, told_C**-0.5
 
 
 def _change(before: Spread, after: Spread) -> float:

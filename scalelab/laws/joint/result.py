@@ -8,7 +8,7 @@ import numpy as np
 
 from scalelab.errors import Refused
 from scalelab.laws.columns import PARAMS
-from scalelab.laws.fitted import Estimate, Interval, Prediction
+from scalelab.laws.fitted import Estimate, Interval, Prediction, outside
 from scalelab.laws.joint.valley import bend, valley
 from scalelab.laws.law import Array
 
@@ -175,13 +175,9 @@ class Joint:
 
     def _prediction(self, log: Array, log_D: Array, scale: Mapping[str, float]) -> Prediction:
         low, high = np.percentile(log_D, [2.5, 97.5])
-        outside = {}
-        for name, value in scale.items():
-            lowest, highest = self.domain[name]
-            decades = max(math.log10(value / highest), math.log10(lowest / value))
-            if decades > 1e-9:
-                outside[name] = decades
-        return Prediction(value=math.exp(float(log)), low=math.exp(low), high=math.exp(high), outside=outside)
+        return Prediction(
+            value=math.exp(float(log)), low=math.exp(low), high=math.exp(high), outside=outside(scale, self.domain)
+        )
 
 
 def sized(joint: Joint) -> bool:

@@ -18,6 +18,7 @@ from scalelab.laws.law import Array
 
 BOUND_SD = 0.35  # ln lr: half an octave above what diverged is two standard deviations
 TAIL_DOF = 4.0  # of the Student-t by which noise and misfit are judged, so that outliers do not set them
+NORMAL = 0.831  # scale at which that Student-t fits normal errors of standard deviation 1 best
 ROUNDS = 40
 
 
@@ -191,7 +192,7 @@ def variance(noise: float, misfit: float, height_N: Array, trusted: float) -> Ar
 
 def error_sizes(residual_N: Array, height_N: Array, before: Spread, free: int, trusted: float) -> tuple[float, float]:
     """Noise and misfit that make the residuals most likely, `free` numbers having been fitted to them."""
-    lost = len(residual_N) / max(len(residual_N) - free, 1)
+    lost = len(residual_N) / max(len(residual_N) - free, 1) / NORMAL**2
 
     def surprise(logs: Array) -> float:
         noise, misfit = np.exp(np.clip(logs, -14, 2))

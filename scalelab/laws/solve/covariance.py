@@ -18,6 +18,7 @@ from scalelab.laws.solve.objective import NORMAL_MAD
 from scalelab.laws.solve.problem import Problem
 
 ILL = 1e8  # condition from which the sandwich's meat in the flattest direction is mostly rounding errors
+SMALLEST = 1e-120  # curvature of a coordinate that nothing depends on, so that its inverse can still be squared
 FLAT = 1e-10  # curvature, relative to a coordinate's own scale, below which a direction is undetermined
 
 
@@ -56,7 +57,7 @@ def covariance(problem: Problem, theta_P: Array, cluster_N: npt.NDArray[np.intp]
     psi_N = problem.objective.psi(r_N)
     bend_N = _curvature(problem, r_N)
     hessian_PP = slope_NP.T @ (slope_NP * bend_N[:, None])
-    scale_P = np.sqrt(np.maximum(np.diag(hessian_PP), 1e-300))
+    scale_P = np.sqrt(np.maximum(np.diag(hessian_PP), SMALLEST))
     correlation_PP = hessian_PP / np.outer(scale_P, scale_P)
     eigenvalue_P, vector_PP = np.linalg.eigh(correlation_PP)
     flat = bool(eigenvalue_P[0] < FLAT)

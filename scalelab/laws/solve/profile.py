@@ -47,7 +47,7 @@ def profile(problem: Problem, theta_P: Array, value: float, spread: Covariance, 
     held = np.repeat(np.arange(p), k)
     shift_R = np.tile(offset_K, p) * sd_P[held]
     # Where the others would go to first order; far out that is a guess, and they start from the optimum's own.
-    along_PP = spread.matrix_PP / np.maximum(np.diag(spread.matrix_PP), 1e-300)[None, :]
+    along_PP = spread.matrix_PP / np.maximum(np.diag(spread.matrix_PP), 1e-150)[None, :]
     start_RP = theta_P + np.where(np.abs(np.tile(offset_K, p)) < 7, shift_R, 0.0)[:, None] * along_PP[:, held].T
     start_RP[np.arange(len(held)), held] = theta_P[held] + shift_R
     free_RP = np.ones((len(held), p))

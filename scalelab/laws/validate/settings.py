@@ -185,7 +185,9 @@ def _others(kept: pd.DataFrame, smaller: Joint, published: Sequence[str]) -> Ite
 
 def _two_stage_choice(fitted: Fit, smaller: Joint, scale: Mapping[str, float]) -> dict[str, float]:
     batch = {k: v for k, v in _joint_choice(smaller, scale).items() if k == "batch_tokens"}
-    inputs = {**scale, **batch}
+    inputs = {**smaller.reference, **scale, **batch}  # where batches have no valley, at the reference batch
+    if missing := [name for name in fitted.reference if name not in inputs]:
+        raise Refused(f"{fitted.law.name} needs {', '.join(missing)}")
     return {**batch, "lr": fitted.predict(**{name: inputs[name] for name in fitted.reference}).value}
 
 
