@@ -114,7 +114,8 @@ def _exponents(group: GroupLaws) -> Told | None:
     rows = []
     joint = group.joint
     wanted = [(q, x) for q, of in joint.coordinates.items() for x in of] if joint is not None else []
-    wanted += [("lr", x) for x in (two.reference if two is not None else ()) if ("lr", x) not in wanted]
+    if joint is None and two is not None:
+        wanted = [("lr", x) for x in two.reference]
     for q, x in wanted:
         one = joint.estimates.get(f"{q} ~ {x}") if joint is not None else None
         other = None

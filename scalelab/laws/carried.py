@@ -6,7 +6,7 @@ nothing was swept every run is an observation of the loss.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -41,14 +41,20 @@ class Carried:
 
 
 def fit_forms(
-    rows: pd.DataFrame, output: str, *, names: Sequence[str] | None = None, draws: int, rng: np.random.Generator
+    rows: pd.DataFrame,
+    output: str,
+    *,
+    names: Sequence[str] | None = None,
+    without: Collection[str] = (),
+    draws: int,
+    rng: np.random.Generator,
 ) -> Carried:
-    """Fit the named laws of an output, or the three that predict sizes left out best.
+    """Fit the named laws of an output, or the three without certain inputs that predict sizes left out best.
 
     Raises:
         Refused: on a name that is no law of this output.
     """
-    of = {name: law for name, law in LAWS.items() if law.output == output}
+    of = {name: law for name, law in LAWS.items() if law.output == output and not set(without) & set(law.inputs)}
     for name in names or ():
         if name not in of:
             raise unknown(f"law of {output}", name, of)

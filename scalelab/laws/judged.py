@@ -37,7 +37,8 @@ def judged(
     if group.joint is not None:
         best = bests(group.joint)
         for output in group.joint.coordinates if len(best) else ():
-            settings |= fit_forms(best, output, draws=draws, rng=rng).fits
+            # At its best batch a scale says nothing on a law of the rate at a given one.
+            settings |= fit_forms(best, output, without=group.joint.coordinates, draws=draws, rng=rng).fits
         compared += compare_settings(group.joint, keys, params_column(group.joint))
         cards.append(joint_card(rows, group.joint, target or farther(group.joint.domain), rng=rng))
         try:

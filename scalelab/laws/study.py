@@ -104,7 +104,7 @@ def study(
             target=target,
             draws=draws,
             entropy=[seed, place],
-        )  # fmt: skip
+        )
         for place, group in enumerate(results)
     ]
     if not any(group.lr_fits or group.joint or group.loss_fits or group.optima for group in done):

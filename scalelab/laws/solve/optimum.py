@@ -38,7 +38,8 @@ def best(problem: Problem, *, near: Array | None = None) -> Best:
         start_RP = np.atleast_2d(near)
     else:
         assert problem.law.starts is not None
-        start_RP = problem.coordinates(problem.law.starts(some.inputs, some.output_N))
+        with np.errstate(all="ignore"):  # inputs may be of any size, and a start without a value loses
+            start_RP = problem.coordinates(problem.law.starts(some.inputs, some.output_N))
     screen_R = some.value(start_RP)
     order = np.argsort(screen_R, kind="stable")[:FINALISTS]
     order = order[np.isfinite(screen_R[order])]
