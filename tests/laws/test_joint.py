@@ -1,4 +1,4 @@
-"""The joint fit of all runs: derivatives, maximum, known exponents found again, and no claims where runs say nothing."""
+"""The joint fit of all runs: derivatives, maximum, known exponents found again, no claims where runs say nothing."""
 
 import time
 from typing import Any
@@ -299,7 +299,7 @@ def test_nothing_varied_is_refused(rng):
 
 @pytest.mark.parametrize("options", [{"seeds": 4}, SWEEPS["lr and batch"]])
 def test_the_noise_of_a_run_is_its_standard_deviation(options):
-    """140 runs and more, of normal errors; a tenth goes to the misfit of heights, which is never taken to be nothing."""
+    """140 runs and more, of normal errors; a tenth goes to the misfit, which is never taken to be nothing."""
     found = [joint(np.random.default_rng(seed), draws=100, noise=0.002, **options).noise for seed in range(4)]
     assert np.mean(found) == pytest.approx(0.002, rel=0.15)
 

@@ -31,13 +31,14 @@ def best(problem: Problem, *, near: Array | None = None) -> Best:
     """Fit from the law's own starts, or only from the coordinates `near`, of shape (P,) or (R, P).
 
     Raises:
-        Refused: where the law has no value at any start.
+        Refused: where the law has no starts, or no value at any.
     """
     some = _thinned(problem)
     if near is not None:
         start_RP = np.atleast_2d(near)
     else:
-        assert problem.law.starts is not None
+        if problem.law.starts is None:
+            raise Refused(f"{problem.law.name} has no starting points: give the law a function `starts`")
         with np.errstate(all="ignore"):  # inputs may be of any size, and a start without a value loses
             start_RP = problem.coordinates(problem.law.starts(some.inputs, some.output_N))
     screen_R = some.value(start_RP)
