@@ -15,6 +15,8 @@ ENDS = ("OK", "DIVERGED", "FAILED")
 SAME_LR_OCTAVES = 0.01  # learning rates within 0.7 % are one, written in two ways
 MOST_ROWS = 5_000_000
 POSITIVE = ("lr", "batch_tokens", *SCALES)
+SMALLEST, LARGEST = 1e-30, 1e60  # of a quantity: beyond them a number is a slip, and products of a few overflow
+MEANT = f"from {SMALLEST:g} to {LARGEST:g}"
 
 
 def checked(table: pd.DataFrame, *, output: str = "loss_nats", needs: tuple[str, ...] = ()) -> pd.DataFrame:
@@ -78,8 +80,8 @@ def _check_numbers(runs: pd.DataFrame) -> None:
                 " give one of them for every row"
             )
     for name in POSITIVE:
-        if name in runs and (bad := ~(np.isfinite(runs[name]) & (runs[name] > 0))).any():
-            raise Refused(f"{name} at {shown(runs, bad, name)}: accepted is a finite number > 0")
+        if name in runs and (bad := ~usable(runs[name])).any():
+            raise Refused(f"{name} at {shown(runs, bad, name)}: accepted is a finite number > 0, {MEANT}")
     if "weight_decay" in runs and (bad := ~(np.isfinite(runs["weight_decay"]) & (runs["weight_decay"] >= 0))).any():
         raise Refused(f"weight_decay at {shown(runs, bad, 'weight_decay')}: accepted is a finite number ≥ 0")
 
@@ -95,8 +97,8 @@ def _check_result(runs: pd.DataFrame, output: str) -> None:
     ok = runs["outcome"] == "OK"
     if (wrong := ~finite & ok).any():
         raise Refused(f"{output} at {shown(runs, wrong, output)} with outcome OK: mark it DIVERGED or FAILED")
-    if (bad := (result <= 0) & ok).any():
-        what = "a cross entropy > 0" if output == "loss_nats" else "a number > 0"
+    if (bad := ~usable(result) & ok).any():
+        what = "a cross entropy > 0" if output == "loss_nats" else f"a number > 0, {MEANT}"
         raise Refused(f"{output} at {shown(runs, bad, output)}: accepted is {what}")
 
 
@@ -139,6 +141,11 @@ def _numbers(runs: pd.DataFrame, name: str) -> "pd.Series[float]":
     if (words := numbers.isna() & runs[name].notna()).any():
         raise Refused(f"{name} at {shown(runs, words, name)}: accepted is a number")
     return numbers
+
+
+def usable(values: "pd.Series[float]") -> "pd.Series[bool]":
+    """Which values a law can be fitted to: positive numbers of a size that some quantity has."""
+    return (values >= SMALLEST) & (values <= LARGEST)
 
 
 def shown(runs: pd.DataFrame, where: "pd.Series[bool]", column: str | None = None) -> str:

@@ -8,6 +8,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from scalelab.errors import Refused
+from scalelab.laws.checked import LARGEST, MEANT, SMALLEST
 from scalelab.laws.columns import PARAMS
 from scalelab.laws.law import Array, Law
 
@@ -78,9 +79,9 @@ def _column(runs: pd.DataFrame, name: str, law: Law, columns: dict[str, str]) ->
     if values is None:
         held = ", ".join(str(column) for column in runs.columns)
         raise Refused(f"{law.name} needs {name}: the table has {held}; name its column with --column {name}=THEIRS")
-    if not (np.isfinite(values) & (values > 0)).all():
-        bad = values[~(np.isfinite(values) & (values > 0))][0]
-        raise Refused(f"{name} holds {bad!r}: accepted is a finite number > 0")
+    fine_N = (values >= SMALLEST) & (values <= LARGEST)
+    if not fine_N.all():
+        raise Refused(f"{name} holds {values[~fine_N][0]:g}: accepted is a finite number > 0, {MEANT}")
     return values
 
 

@@ -8,7 +8,7 @@ import pandas as pd
 from scalelab.errors import Refused, unknown
 from scalelab.laws.carried import bests
 from scalelab.laws.checked import checked
-from scalelab.laws.columns import COLUMNS, NAMES, OUTCOMES
+from scalelab.laws.columns import COLUMNS, NAMES, OUTCOMES, SCALES
 from scalelab.laws.fitted import Fit
 from scalelab.laws.forms import LAWS
 from scalelab.laws.joint.fit import fit_joint
@@ -56,10 +56,19 @@ def fit(
     if form.output in OUTCOMES:
         runs = checked(kept, output=form.output)
         refuse_several(runs)
+        ok = runs[runs["outcome"] == "OK"]
         return fit_observations(
-            form, observations(runs[runs["outcome"] == "OK"], form), objective=objective, draws=draws, rng=rng
+            form, observations(ok, form), objective=objective, draws=draws, rng=rng, warnings=_untuned(ok, form)
         )
     return fit_observations(form, _best(kept, form, rng), objective=objective, draws=draws, rng=rng)
+
+
+def _untuned(runs: pd.DataFrame, law: Law) -> list[str]:
+    """A warning where runs of one scale differ in learning rate: the law is then of tuned and untuned runs alike."""
+    scales = [name for name in SCALES if name in runs]
+    if "lr" in law.inputs or "log2_lr" not in runs or runs.groupby(scales)["log2_lr"].nunique().max() < 2:
+        return []
+    return ["scales have runs at several learning rates, all of which are fitted: `study` fits each scale's best loss"]
 
 
 def refuse_several(runs: pd.DataFrame) -> None:

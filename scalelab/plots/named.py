@@ -45,10 +45,13 @@ def rows_of(runs: pd.DataFrame, group: GroupLaws) -> pd.DataFrame:
 
 
 def cells_of(group: GroupLaws) -> list[dict[str, float]]:
-    """The scales of a group, batches and weight decays told apart where they were swept."""
-    if group.optima:
-        return [optimum.scale for optimum in group.optima]
-    return [] if group.joint is None else [cell.scale for cell in group.joint.cells]
+    """The scales of a group, those of the joint law where there is one, batches and weight decays told apart."""
+    joint = group.joint
+    cells = [o.scale for o in group.optima] or ([] if joint is None else [cell.scale for cell in joint.cells])
+    if joint is None:
+        return cells
+    spoken = {*joint.reference, *SETTINGS}
+    return [{name: value for name, value in cell.items() if name in spoken} for cell in cells]
 
 
 def independent(cells: Sequence[Mapping[str, float]]) -> list[str]:

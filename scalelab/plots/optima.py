@@ -43,7 +43,7 @@ def optimum_against_scale(laws: Laws) -> Figure:
     drawn, axes = panels(len(places), columns=across, width=4.6, height=3.4)
     for axis, (group, name, coordinate, scale) in zip(axes, places, strict=True):
         law = _spread_over(axis, group, coordinate, scale, [x for x in scales[name] if x != scale])
-        axis.set_title("\n".join([*([plain(name)] if len(named) > 1 else []), law]), fontsize=7.5)
+        axis.set_title("\n".join([*([plain(name)] if len(named) > 1 else []), law]), fontsize=6.5)
     if len(shown) < len(named):
         drawn.suptitle(f"{len(shown)} of {len(named)} groups", fontsize=10)
     return drawn

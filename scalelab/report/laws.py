@@ -63,7 +63,8 @@ def _pictures(section: Section, drawn: list[plots.Drawing], folder: Path) -> lis
     found = []
     for name in section.figures:
         for drawing in drawn:
-            if drawing.name == name or drawing.name.rpartition("_")[0] == name:
+            stem, _, number = drawing.name.rpartition("_")
+            if drawing.name == name or (stem == name and number.isdigit()):
                 png = embedded(folder / f"{drawing.name}.png")
                 found.append(Picture(title=drawing.title, caption=drawing.caption, png=png or ""))
     return found

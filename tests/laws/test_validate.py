@@ -296,7 +296,7 @@ def test_published_losses_are_off_by_what_they_are_off():
 
 
 def test_a_study_carries_all_of_it():
-    runs = sweep_runs(np.random.default_rng(1), cells=FOUR_SIZES, batch_octaves=FIVE)
+    runs = sweep_runs(np.random.default_rng(1), cells=FOUR_SIZES[:6], batch_octaves=(-1, 0, 1))
     table = runs.drop(columns=["log2_lr"])
     group = study(table, draws=100, compare=["step-law", "chinchilla/epoch"]).groups[0]
     assert group.validation is not None and group.validation.scores[0].method
