@@ -70,7 +70,7 @@ def fit_observations(
         spread = covariance(at.problem, at.found.theta_P, seen.cluster_N)
         traced = profile(at.problem, at.found.theta_P, at.found.value, spread, clusters=clusters)
     p = len(law.parameters)
-    scatter = _scatter(at, p)
+    scatter = _scatter(at, p, clusters)
     enough = clusters >= ENOUGH * p
     many = len(seen) > MANY
     if many:
@@ -122,11 +122,13 @@ def aicc(at: Point) -> float:
     return n * squared + 2 * k + 2 * k * (k + 1) / max(n - k - 1, 0.5)
 
 
-def _scatter(at: Point, parameters: int) -> float:
-    """Standard deviation of a run from the law, in octaves; residuals count as three robust deviations at most."""
-    n = len(at.residual_N)
+def _scatter(at: Point, parameters: int, clusters: int) -> float:
+    """Standard deviation of a run from the law, in octaves; residuals count as three robust deviations at most.
+
+    The parameters have taken their share of what each cluster errs by as a whole, which is most of it.
+    """
     size_N = np.abs(at.residual_N if at.problem.objective.space == "log" else at.residual_N / at.problem.output_N)
-    lost = n / max(n - parameters, 1)
+    lost = clusters / max(clusters - parameters, 1)
     most = 3 * NORMAL_MAD * float(np.median(size_N)) * np.sqrt(lost)
     spread = np.sqrt(lost * float((np.minimum(size_N, most) ** 2).mean()))
     return float(max(spread / np.log(2), SMALLEST_SCATTER))

@@ -61,5 +61,6 @@ def _back(problem: Problem, theta_P: Array) -> Array:
 
 def _shares(problem: Problem, theta_RP: Array) -> Array:
     """The largest change of ln output by each coordinate, (R, P)."""
-    slope_RNP = problem.log_values(theta_RP)[1]
+    with np.errstate(all="ignore"):
+        slope_RNP = problem.log_values(theta_RP)[1]
     return np.asarray(np.nan_to_num(np.abs(slope_RNP).max(axis=1), nan=np.inf))
