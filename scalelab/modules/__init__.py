@@ -1,7 +1,8 @@
 """The published rules on anybody's nn.Module: `scalelab.parametrize`.
 
 >>> import scalelab
->>> from torch import nn, optim
+>>> from torch import manual_seed, nn, optim
+>>> _ = manual_seed(0)
 >>> def network(width):
 ...     return nn.Sequential(nn.Linear(8, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU(), nn.Linear(width, 5))
 >>> model = network(256)
