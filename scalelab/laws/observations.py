@@ -9,7 +9,7 @@ import pandas as pd
 
 from scalelab.errors import Refused
 from scalelab.laws.checked import LARGEST, MEANT, SMALLEST
-from scalelab.laws.columns import PARAMS
+from scalelab.laws.columns import PARAMS, SETTINGS
 from scalelab.laws.law import Array, Law
 
 COLLINEAR = 1e-6  # of the largest singular value of the centred log inputs
@@ -19,7 +19,7 @@ COLLINEAR = 1e-6  # of the largest singular value of the centred log inputs
 class Observations:
     """Inputs and output of shape (N,), the cluster number of every row, and from which column each input came.
 
-    `unit` says what a cluster is: a "run" with its checkpoints, or a "cell".
+    `unit` says what a cluster is: a "run" with its checkpoints, or a "scale" with all that was tried there.
     """
 
     inputs: Mapping[str, Array]
@@ -45,14 +45,24 @@ def observations(runs: pd.DataFrame, law: Law) -> Observations:
     inputs = {name: _column(runs, name, law, columns) for name in law.inputs}
     output_N = _column(runs, law.output, law, {})
     refuse_unvaried(inputs, law)
-    repeated = "run" in runs and runs["run"].nunique() < len(runs)
-    cluster_N = pd.factorize(runs["run"])[0] if repeated else np.arange(len(runs))
+    cluster_N, unit = _clusters(runs, inputs)
     if (clusters := int(cluster_N.max()) + 1) <= len(law.parameters):
         raise Refused(
-            f"{law.name} has {len(law.parameters)} parameters and there are {clusters} independent runs: needed are"
-            " more runs than parameters; add sizes, or fit a law with fewer"
+            f"{law.name} has {len(law.parameters)} parameters and there are {clusters} independent {unit}s: needed"
+            " are more of them than parameters; add sizes, or fit a law with fewer"
         )
-    return Observations(inputs=inputs, output_N=output_N, cluster_N=cluster_N, unit="run", columns=columns)
+    return Observations(inputs=inputs, output_N=output_N, cluster_N=cluster_N, unit=unit, columns=columns)
+
+
+def _clusters(runs: pd.DataFrame, inputs: Mapping[str, Array]) -> tuple[npt.NDArray[np.intp], str]:
+    """Rows that err together: checkpoints of a run; of a sweep the runs at one scale, which differ by settings."""
+    if "run" in runs and runs["run"].nunique() < len(runs):
+        return pd.factorize(runs["run"])[0], "run"
+    settings = [name for name in SETTINGS if name in runs and name not in inputs]
+    scale_N = pd.factorize(pd.MultiIndex.from_arrays(list(inputs.values())))[0]
+    if settings and runs[settings].groupby(scale_N).nunique().to_numpy().max() > 1:
+        return scale_N, "scale"
+    return np.arange(len(runs)), "run"
 
 
 def refuse_unvaried(inputs: Mapping[str, Array], law: Law) -> None:

@@ -85,8 +85,10 @@ def _best(table: pd.DataFrame, law: Law, rng: np.random.Generator) -> Observatio
     A law of the learning rate at a given batch is fitted to the optimum of every scale and batch; any other to each
     scale's best setting of everything that was varied, from the joint fit.
     """
-    runs = checked(table, needs=("lr",))
+    runs = checked(table, needs=("batch_tokens" if law.output == "batch_tokens" else "lr",))
     refuse_several(runs)
+    if (runs["outcome"] == "FAILED").all():
+        raise Refused("every run FAILED, which says nothing on the loss: rerun them")
     if law.output == "lr" and "batch_tokens" in law.inputs:
         found, _, _ = optima(groups(table, scales=swept_scales(runs))[0].cells, draws=100, rng=rng)
         rows = pd.DataFrame([{**o.scale, "lr": o.lr} for o in found if o.lr is not None])

@@ -197,7 +197,8 @@ def _warnings(law: Law, estimates: dict[str, Estimate], search: Search, spread: 
 
 
 def _status(seen: Observations, search: Search, scatter: float) -> str:
-    rows = f"{len(seen)} observations" + (f" of {search.clusters} runs" if search.clusters < len(seen) else "")
+    of = f" of {search.clusters} {search.unit}s" if search.clusters < len(seen) else ""
+    rows = f"{len(seen)} observations{of}"
     percent = 100 * (2**scatter - 1)
     return (
         f"{rows}; {search.objective}; {search.reached} of {search.followed} followed starts (of {search.starts}"
