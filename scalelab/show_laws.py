@@ -48,7 +48,8 @@ def _head(name: str, group: GroupLaws, console: Console) -> None:
         "failed, left out": group.n_failed,
         "repeated, counted once": group.n_repeated,
     }
-    dropped = [f"{count} {what}" for what, count in counts.items() if count]
+    swept = {"diverged"} if group.optima else set[str]()  # of a sweep worth saying also where none did
+    dropped = [f"{count} {what}" for what, count in counts.items() if count or what in swept]
     noise = "" if group.noise is None else (
         f"; noise {group.noise.sd_nats:.4f} nats ({group.noise.source}, {group.noise.dof} degrees of freedom)"
     )  # fmt: skip

@@ -156,8 +156,7 @@ def test_laws_are_printed_with_every_optimum_and_exponent(laws: Laws) -> None:
     text = squeezed(text_of(console))
     for group in laws.groups:
         assert f"{plots.title(group)} at " in text
-        diverged = f", {group.n_diverged} diverged" if group.n_diverged else ""
-        assert f"{group.n_runs} runs{diverged}; noise" in text
+        assert f"{group.n_runs} runs, {group.n_diverged} diverged; noise" in text
         assert group.joint is not None
         both = (group.joint.estimates["lr ~ width"], group.lr_fits["power"].estimates["width"])
         said = " ".join(f"{e.value:+.3f} [{e.low:+.3f}, {e.high:+.3f}]" for e in both)
