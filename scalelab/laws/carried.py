@@ -60,7 +60,8 @@ def fit_forms(
             raise unknown(f"law of {output}", name, of)
     seen, refused = carried(rows, [of[name] for name in names or of], spare=0 if names else SPARE)
     if not seen:
-        reason = next(iter(refused.values()), f"no law of {output} fits these columns")
+        plainest = min(refused, key=lambda name: len(of[name].parameters), default="")
+        reason = refused.get(plainest, f"no law of {output} is registered")
         return Carried(fits={}, scores=(), refused=refused if names else {f"laws of {output}": reason}, seen={})
     scores = compare_forms(seen)
     fits = {}

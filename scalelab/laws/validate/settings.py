@@ -75,10 +75,10 @@ def leave_out_largest(
     held = [cell for cell in joint.cells if math.isclose(cell.scale[name], largest)]
     judges = [cell for cell in held if cell.settings and all(sd < VAGUE for _, sd in cell.settings.values())]
     if not judges:
-        raise Refused(f"no hold-out: at {name} {largest:g} the runs do not bracket an optimum; extend its grid")
+        raise Refused(f"at {name} {largest:g} the runs do not bracket an optimum; extend its grid")
     kept = runs[~np.isclose(runs[name], largest)]
     if len({tuple(cell.scale.values()) for cell in joint.cells if cell not in held}) < 2:
-        raise Refused("no hold-out: it takes three scales, two of them to predict the largest from")
+        raise Refused("it takes three scales, two of them to predict the largest from")
     smaller = fit_joint(kept, draws=DRAWS, rng=rng, profiles=False, sized=sized(joint))
     left_out = runs[np.isclose(runs[name], largest)]
     scores = [_scored("joint", judges, joint, left_out, lambda scale: _joint_choice(smaller, scale), smaller)]
@@ -103,7 +103,7 @@ def _largest(joint: Joint) -> tuple[str, float]:
     for name in ("width", *PARAMS, "depth", "tokens", *joint.domain):
         if name in joint.domain and name != "batch_tokens" and joint.domain[name][0] < joint.domain[name][1]:
             return name, joint.domain[name][1]
-    raise Refused("no hold-out: one scale only")
+    raise Refused("one scale only")
 
 
 def _size(scale: Mapping[str, float]) -> float:
