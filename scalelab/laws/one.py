@@ -14,7 +14,7 @@ from scalelab.laws.forms import LAWS
 from scalelab.laws.joint.fit import fit_joint
 from scalelab.laws.law import Law
 from scalelab.laws.observations import Observations, observations
-from scalelab.laws.optima.cells import groups, swept_scales
+from scalelab.laws.optima.cells import grouped, swept_scales
 from scalelab.laws.optima.optimum import optima
 from scalelab.laws.solve.fit import fit_observations
 from scalelab.laws.solve.objective import Objective
@@ -90,7 +90,7 @@ def _best(table: pd.DataFrame, law: Law, rng: np.random.Generator) -> Observatio
     if (runs["outcome"] == "FAILED").all():
         raise Refused("every run FAILED, which says nothing on the loss: rerun them")
     if law.output == "lr" and "batch_tokens" in law.inputs:
-        found, _, _ = optima(groups(table, scales=swept_scales(runs))[0].cells, draws=100, rng=rng)
+        found, _, _ = optima(grouped(runs, scales=swept_scales(runs))[0].cells, draws=100, rng=rng)
         rows = pd.DataFrame([{**o.scale, "lr": o.lr} for o in found if o.lr is not None])
     else:
         joint = fit_joint(runs, draws=100, rng=rng, profiles=False)

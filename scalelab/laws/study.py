@@ -15,7 +15,7 @@ from scalelab.laws.group import GroupLaws
 from scalelab.laws.joint.fit import fit_joint
 from scalelab.laws.joint.result import Joint
 from scalelab.laws.judged import judged
-from scalelab.laws.optima.cells import COVARIATES, Group, groups, swept_scales
+from scalelab.laws.optima.cells import COVARIATES, Group, grouped, swept_scales
 from scalelab.laws.optima.two_stage import two_stage
 from scalelab.laws.validate.published import USUAL, keys_of
 
@@ -86,7 +86,7 @@ def study(
     for name in theory or {}:
         if name not in chosen:
             raise unknown("theory exponent", name, chosen)
-    found = _lr_groups(runs, table, chosen) if "lr" in runs else []
+    found = _lr_groups(runs, chosen) if "lr" in runs else []
     asked = None if compare is None else keys_of(compare)
     results = [
         _group(group, theory or {}, chosen, draws, [seed, place], _sized(target)) for place, group in enumerate(found)
@@ -121,12 +121,12 @@ def study(
     )
 
 
-def _lr_groups(runs: pd.DataFrame, table: pd.DataFrame, scales: Sequence[str]) -> list[Group]:
+def _lr_groups(runs: pd.DataFrame, scales: Sequence[str]) -> list[Group]:
     present = [name for name in scales if name in runs]
     # A law needs several learning rates a scale; a ladder with one run a scale is for loss laws alone.
     if runs.groupby([*NAMES, *present])["log2_lr"].nunique().max() < 2:
         return []
-    found = groups(table, scales=present)
+    found = grouped(runs, scales=present)
     if all(len(group.cells) < 2 for group in found):
         at = ", ".join(f"{name} {value:g}" for name, value in found[0].cells[0].scale.items())
         raise Refused(f"one scale only ({at}): a law needs two scales or more with equal settings; train another")

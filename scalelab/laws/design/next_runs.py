@@ -52,7 +52,7 @@ def next_runs(
     of = of or (next(iter(joint.coordinates)) if joint else LOSS)
     _accept(of, joint, loss)
     space = _space(joint, loss, target)
-    candidates = space.candidates(target, batch_tokens=_only_batch(joint))
+    candidates = space.candidates(target, batch_tokens=joint.only_batch if joint else None)
     if of == LOSS:
         question, options = _of_loss(joint, loss, space.full(target), candidates)
     else:
@@ -135,11 +135,6 @@ def _space(joint: Joint | None, loss: Fit | None, target: Mapping[str, float]) -
         if not (math.isfinite(value) and value > 0):
             raise Refused(f"{name}={value!r}: accepted is a finite number > 0")
     return space
-
-
-def _only_batch(joint: Joint | None) -> float | None:
-    low, high = joint.domain.get("batch_tokens", (0.0, 0.0)) if joint else (0.0, 0.0)
-    return low if low == high and low > 0 else None
 
 
 def _spent(joint: Joint | None) -> float:

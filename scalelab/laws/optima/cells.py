@@ -63,7 +63,11 @@ def groups(table: pd.DataFrame, *, scales: Sequence[str]) -> list[Group]:
         Refused: on an empty table, a missing or unknown column, a value out of range, or two runs that claim to be
             the same and disagree on the loss.
     """
-    trials = checked(table, needs=("lr",))
+    return grouped(checked(table, needs=("lr",)), scales=scales)
+
+
+def grouped(trials: pd.DataFrame, *, scales: Sequence[str]) -> list[Group]:
+    """The groups of a table that `checked` has been over, for those who have it."""
     settings = [name for name in (*SETTINGS, *SCALES) if name in trials and name not in scales]
     present = [name for name in scales if name in trials]
     found = []

@@ -21,7 +21,7 @@ from scalelab.laws.joint.result import CellBest, Joint, sized
 from scalelab.laws.joint.valley import bend, valley
 from scalelab.laws.law import Published
 from scalelab.laws.observations import derived
-from scalelab.laws.optima.cells import groups
+from scalelab.laws.optima.cells import grouped
 from scalelab.laws.optima.two_stage import two_stage
 from scalelab.laws.validate.measured import measured_excess
 
@@ -171,7 +171,7 @@ def excess_at(joint: Joint, cell: CellBest, choice: Mapping[str, float]) -> floa
 def _others(kept: pd.DataFrame, smaller: Joint, published: Sequence[str]) -> Iterator[tuple[str, Choose]]:
     """The two-stage laws at each scale's best batch by the joint fit, and published laws."""
     columns = [name for name in smaller.domain if name in kept]
-    found = groups(kept.drop(columns="log2_lr"), scales=columns)
+    found = grouped(kept, scales=columns)
     if len(found) == 1:
         for name, fitted in two_stage(found[0], scales=columns, draws=DRAWS).fits.items():
             yield f"two stages, {name}", lambda scale, fitted=fitted: _two_stage_choice(fitted, smaller, scale)  # type: ignore[misc]
