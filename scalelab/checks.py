@@ -1,6 +1,5 @@
 """`check` as the command line runs it: the same configuration at several sizes, a check of `probe`, its files."""
 
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,7 +12,7 @@ from scalelab import plots, plots_checks, probe, report, show_checks
 from scalelab.console import say
 from scalelab.errors import Refused
 from scalelab.overrides import split_flags
-from scalelab.plan import plan
+from scalelab.sizes import refuse_keys, refuse_unwritable, sizes, specs_along
 from scalelab.spec import RunSpec
 
 Specs = Sequence[Sequence[RunSpec]]
@@ -92,27 +91,17 @@ def check(
         raise Refused("a target is for --stability: the other checks extrapolate nothing")
     if widths is not None and depths is not None:
         raise Refused("--widths with --depths: one axis at a time; the other size is a key, as in width=128")
-    axis, sizes = ("width", widths or WIDTHS) if depths is None else ("depth", depths)
-    values = _values(axis, sizes)
+    axis, listed = ("width", widths or WIDTHS) if depths is None else ("depth", depths)
+    values = sizes(axis, listed, least=2)
     if target is not None and target < values[-1]:
         raise Refused(f"--target-{axis} {target} below the largest {axis}, {values[-1]}: give a larger one")
-    for override in overrides:
-        if override.split("=")[0].lstrip("+") in (axis, f"base.{axis}", "seed"):
-            raise Refused(f"{override}: of --{axis}s the smallest is the base, --seeds says how many seeds")
-    specs: list[list[RunSpec]] = []
-    for value in values:
-        given = [*overrides, f"{axis}={value}", f"base.{axis}={values[0]}"]
-        runs = plan([*given, f"seed={','.join(map(str, range(seeds)))}"], multirun=True, directories=directories).runs
-        if len(runs) != seeds:  # they would be averaged over as if they were seeds
-            raise Refused(f"{len(runs)} runs for {seeds} seeds: check takes one value a key, and no study")
-        specs.append([run.spec for run in runs])
+    why = f"of --{axis}s the smallest is the base, --seeds says how many seeds"
+    refuse_keys(overrides, (axis, f"base.{axis}", "seed"), why)
+    overrides.append(f"base.{axis}={values[0]}")
+    specs = specs_along(axis, values, overrides, seeds=seeds, directories=directories, command="check")
     if chosen.calibrated_lr and not any(override.startswith(("lr=", "lr_factor=")) for override in overrides):
         specs = [[_at_check_lr(spec) for spec in of_size] for of_size in specs]
-    if out.exists() and not out.is_dir():  # asked before the work, not after it
-        raise Refused(f"-o {out} is a file: accepted is a folder, made where it is not there")
-    there = next(folder for folder in (out, *out.absolute().parents) if folder.exists())
-    if not there.is_dir() or not os.access(there, os.W_OK):
-        raise Refused(f"-o {out}: {there} is no folder that can be written to")
+    refuse_unwritable(out)
     found = chosen.run(Asked(specs=specs, axis=axis, steps=steps, target=target, console=console))
     chosen.show(found, console)
     if kind != "stability" and axis == "width" and values[0] < CALIBRATED:
@@ -121,16 +110,6 @@ def check(
     written = f"{out}/{chosen.file}_{found.parametrization}_{axis}.json"
     console.print(f"written: {written} and its figure", highlight=False)
     return bool(found.passed)
-
-
-def _values(axis: str, sizes: str) -> list[int]:
-    try:
-        values = sorted({int(size) for size in sizes.split(",")})
-    except ValueError:
-        raise Refused(f"--{axis}s {sizes!r}: accepted are whole numbers separated by commas") from None
-    if len(values) < 2:
-        raise Refused(f"--{axis}s {sizes!r}: a slope needs two sizes or more")
-    return values
 
 
 def _at_check_lr(spec: RunSpec) -> RunSpec:

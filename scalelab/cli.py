@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from scalelab import cli_search
 from scalelab.answering import answering, console
 from scalelab.errors import Refused
 
@@ -15,6 +16,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Sweep small proxies, fit how their optimal hyperparameters move with scale, project to the large run.",
 )
+app.add_typer(cli_search.app)
 PASS_THROUGH = {"allow_extra_args": True, "ignore_unknown_options": True}
 Out = Annotated[Path, typer.Option("--out", "-o", help="Folder to write to.")]
 

@@ -1,17 +1,20 @@
 """`train` as the command line runs it: plan, show what it will cost, launch, say how it ended. Checks: `checks`."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 from rich.console import Console
 
 from scalelab import show
+from scalelab.composing import Multirun
 from scalelab.data import load
 from scalelab.data.corpus import epochs
+from scalelab.errors import Refused
 from scalelab.launch import launch, run_hydra
 from scalelab.models import MODELS, count_flops_per_token, count_params
 from scalelab.overrides import split_flags
-from scalelab.plan import Plan, PlannedRun, plan
+from scalelab.plan import Plan, PlannedRun, plan, swept
 from scalelab.progress import watched
 from scalelab.resolve import moves_with_horizon
 from scalelab.spec import RunSpec
@@ -31,6 +34,9 @@ def execute(arguments: Sequence[str], *, dry_run: bool, console: Console) -> int
         run_hydra(arguments)
         return 0
     overrides, multirun, directories = split_flags(arguments)
+    if multirun and (asked := swept(overrides, directories)).is_search:
+        at_work = partial(launch, overrides, multirun=True, directories=directories)
+        return search(asked, at_work, console=console, dry_run=dry_run)
     planned = plan(overrides, multirun=multirun, directories=directories)
     missing = planned.missing  # looked up on disk: once for the plan on screen, the progress and the answer
     print_plan(planned, missing, console, rows=ROWS if dry_run else 0)
@@ -48,6 +54,31 @@ def execute(arguments: Sequence[str], *, dry_run: bool, console: Console) -> int
     )
     console.print(f"{len(planned.runs)} runs: {said}{failed}", highlight=False)
     return 0 if set(counts) <= {Outcome.OK, Outcome.DIVERGED} else 1
+
+
+def search(asked: Multirun, launched: Callable[[], None], *, console: Console, dry_run: bool) -> int:
+    """The same for a search, which `launched` runs; the exit status is 0 when it went to its end."""
+    from scalelab.search import outlook  # Optuna: not needed for anything else
+    from scalelab.search.problem import problem_of
+
+    problem = problem_of(asked)
+    before = outlook.outlook(problem)
+    outlook.show_outlook(before, console)
+    for text in _warnings([before.cheapest, before.dearest]):
+        console.print(f"note: {text}", style="yellow", highlight=False)
+    if dry_run:
+        return 0
+    if before.left or before.tests_left:
+        try:
+            launched()
+        except SystemExit as ended:
+            if isinstance(ended.code, Refused):  # what could not be known before
+                raise ended.code from None
+            if ended.code:
+                return 1  # Hydra has said why
+    else:
+        show.say(console, "nothing is left to run")
+    return 0 if outlook.show_result(problem, console) else 1
 
 
 def print_plan(planned: Plan, missing: Sequence[PlannedRun], console: Console, *, rows: int) -> None:

@@ -9,9 +9,9 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
+from scalelab.composing import CONFIG_NAME, VERSION_BASE, as_mapping, searching
 from scalelab.config import config_dir, spec_from_config
 from scalelab.jobs import run_job
-from scalelab.plan import CONFIG_NAME, VERSION_BASE, as_mapping, searching
 from scalelab.preflight import device_and_threads
 from scalelab.trackers import tracker
 from scalelab.trials import RunFolder

@@ -592,7 +592,7 @@ def test_a_plan_composes_as_hydra_does(swept: list[str]) -> None:
     from hydra import compose, initialize_config_dir
 
     from scalelab.config import config_dir, spec_from_config
-    from scalelab.plan import as_mapping
+    from scalelab.composing import as_mapping
 
     runs = planned(*swept).runs
     assert len(runs) > 1

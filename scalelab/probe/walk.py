@@ -42,11 +42,14 @@ class Moment:
     norm: float
 
 
-def walk(spec: RunSpec, steps: int, *, as_trained: bool = False) -> Iterator[Moment]:
+def walk(
+    spec: RunSpec, steps: int, *, as_trained: bool = False, lr_factor: Callable[[int], float] | None = None
+) -> Iterator[Moment]:
     """Train for `steps` updates and stop at each of the steps + 1 states between them.
 
     At the full learning rate, the gradients as they are; or, `as_trained`, as the trainer does it: with the schedule,
-    the clipping, and a second optimizer where there is one. Ends early where the loss is no longer finite.
+    the clipping, and a second optimizer where there is one. `lr_factor` replaces that schedule by another factor on
+    the peak for each step. Ends early where the loss is no longer finite.
     """
     if as_trained and steps > spec.horizon.steps:
         raise Refused(f"{steps} steps of a run of {spec.horizon.steps}: give fewer steps, or more tokens")
@@ -54,6 +57,7 @@ def walk(spec: RunSpec, steps: int, *, as_trained: bool = False) -> Iterator[Mom
     corpus = corpora.load(spec.data.name, **dict(spec.data.options))
     network = build(spec)
     optims, clip = optimizers(network, spec), spec.hparams.clip_norm if as_trained else None
+    factor = lr_factor or (spec.horizon.lr_factor if as_trained else lambda step: 1.0)
     fixed = _tokens(spec, corpus, step=0, sequences=PROBE_SEQUENCES)
     for step in range(steps + 1):
         loss = network.loss(_tokens(spec, corpus, step=step + 1, sequences=spec.sequences))
@@ -70,7 +74,7 @@ def walk(spec: RunSpec, steps: int, *, as_trained: bool = False) -> Iterator[Mom
             optims = optimizers(network, spec, then=True)
         if step == steps:
             return
-        set_lr(optims, spec.horizon.lr_factor(step) if as_trained else 1.0)
+        set_lr(optims, factor(step))
         for optim in optims:
             optim.step()
 

@@ -8,7 +8,9 @@ from pathlib import Path
 import pandas as pd
 
 from scalelab.errors import Refused, unknown
-from scalelab.readers.optuna_study import journal, shown, storage, storage_file
+from scalelab.readers import optuna_study
+from scalelab.readers.optuna_study import shown, without_name
+from scalelab.readers.optuna_trials import file_trials, storage_trials
 from scalelab.readers.parquet import parquet
 from scalelab.readers.text import comma_separated, json_array, json_lines, tab_separated
 from scalelab.readers.wandb_runs import wandb_file, wandb_runs
@@ -26,17 +28,9 @@ FILES: dict[str, Callable[[Path], pd.DataFrame]] = {
 }
 
 # Files that hold named studies: study.db#name.
-STUDIES: dict[str, Callable[[Path, str], pd.DataFrame]] = {
-    ".db": storage_file,
-    ".sqlite3": storage_file,
-    ".log": journal,
-}
+STUDIES: dict[str, Callable[[Path, str], pd.DataFrame]] = dict.fromkeys(optuna_study.STUDIES, file_trials)
 
-STORAGES: dict[str, Callable[[str], pd.DataFrame]] = {
-    "sqlite": storage,
-    "postgresql": storage,
-    "mysql": storage,
-}
+STORAGES: dict[str, Callable[[str], pd.DataFrame]] = dict.fromkeys(("sqlite", "postgresql", "mysql"), storage_trials)
 
 # What parsers raise (pandas' and pyarrow's errors are ValueErrors): a gzip cut short, objects nested without end.
 UNREADABLE = (ValueError, OSError, EOFError, RecursionError, zlib.error)
@@ -75,9 +69,7 @@ def _reader(source: str) -> tuple[str, Callable[[], pd.DataFrame]]:
         if scheme not in STORAGES:
             raise unknown("kind of storage", scheme, STORAGES)
         return scheme, partial(STORAGES[scheme], source)
-    path, study = Path(source), ""
-    if not path.exists() and "#" in source:
-        path, study = Path(source.rpartition("#")[0]), source.rpartition("#")[2]
+    path, study = without_name(source)
     if not path.exists():
         hint = "; a storage is written sqlite:///PATH" if source.startswith("sqlite:") else ""
         raise Refused(f"{source} does not exist: give run folders, .csv, .parquet or .jsonl files{hint}")

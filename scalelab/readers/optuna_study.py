@@ -1,23 +1,63 @@
-"""Optuna studies, from their storage or journal: a row a trial, its columns named as `Study.trials_dataframe` does."""
+"""Optuna studies where they are kept: a storage's URL, a SQLite or journal file, the folder of a search of ours.
+
+A study is opened to be read: nothing is made where there is none, and nothing is changed where there is one.
+"""
 
 import re
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 from urllib.parse import quote
-
-import numpy as np
-import pandas as pd
 
 from scalelab.errors import Refused, unknown
 
+if TYPE_CHECKING:
+    from optuna import Study
+    from optuna.storages import BaseStorage
+
 NEEDED = "reading an Optuna study needs optuna: pip install 'scalelab[optuna]'"
-LEFT_OUT = ["datetime_start", "datetime_complete", "duration", "state"]
+JOURNAL = "search.journal"  # in the folder of a search of ours
 
 
-def storage(url: str) -> pd.DataFrame:
+def open_study(source: str | Path) -> "Study":
+    """The study of a source, named after a # where there are several: study.db#NAME.
+
+    Raises:
+        Refused: where it is absent, of another kind, cannot be read, or holds several studies of which none is named.
+    """
+    if "://" in str(source):
+        return study_of_storage(str(source))
+    path, name = without_name(str(source))
+    if path.is_dir():
+        if not (path / JOURNAL).exists():
+            raise Refused(f"{path} holds no {JOURNAL}: give the folder of a search, a *.db or *.journal file, or a URL")
+        path /= JOURNAL
+    if not path.exists():
+        raise Refused(f"{source} does not exist: give the folder of a search, a *.db or *.journal file, or a URL")
+    return study_of_file(path, name)
+
+
+def without_name(source: str) -> tuple[Path, str]:
+    """The path of a file, and what follows its #, the name of a study.
+
+    >>> without_name("absent.db#lr")
+    (PosixPath('absent.db'), 'lr')
+    """
+    path, _, name = source.rpartition("#")
+    return (Path(source), "") if not path or Path(source).exists() else (Path(path), name)
+
+
+def study_of_file(path: Path, name: str = "") -> "Study":
+    """A study from a file that is there, by its suffix; `Refused` where it is none of them, or cannot be read."""
+    if path.suffix.lower() not in STUDIES:
+        raise unknown("kind of study", path.suffix or path.name, STUDIES)
+    return STUDIES[path.suffix.lower()](path, name)
+
+
+def study_of_storage(url: str) -> "Study":
     """The study of a storage, `sqlite:///path.db` or another of SQLAlchemy's URLs, with #NAME where it has several.
 
-    A database is opened to be read: Optuna makes its tables where there are none, so those are looked for first.
+    Optuna makes its tables in a database where there are none, so those are looked for first.
 
     Raises:
         Refused: where the database is absent, is not Optuna's, lacks the study, or its driver is not installed.
@@ -40,10 +80,33 @@ def storage(url: str) -> pd.DataFrame:
         engine.dispose()
         if not is_optuna:
             raise Refused(f"{said} is a database without an Optuna study: check the path")
-        return _trials(said, optuna.storages.RDBStorage(address), name)
+        return _named(said, optuna.storages.RDBStorage(address), name)
     except (sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.OptunaError, ImportError, RuntimeError) as error:
         # SQLAlchemy says ImportError for a driver that is absent, Optuna RuntimeError for a schema of another version.
         raise Refused(f"{said} cannot be read as an Optuna storage: {str(error).splitlines()[0]}") from None
+
+
+def study_of_database(path: Path, name: str = "") -> "Study":
+    """A study from a SQLite file, by its path alone."""
+    return study_of_storage(f"sqlite:///{path}" + (f"#{name}" if name else ""))
+
+
+def study_of_journal(path: Path, name: str = "") -> "Study":
+    """A study from the file of a `JournalStorage`; `Refused` where it is none, or torn in the middle."""
+    try:
+        from optuna.storages import JournalStorage
+        from optuna.storages.journal import JournalFileBackend
+    except ImportError:
+        raise Refused(f"{path}: {NEEDED}") from None
+    with path.open("rb") as file:
+        if b'"op_code":' not in file.readline():
+            raise Refused(f"{path} cannot be read as a journal: it is no Optuna journal")
+    try:
+        return _named(str(path), JournalStorage(JournalFileBackend(str(path))), name)
+    except Refused:
+        raise
+    except ValueError as error:  # JSON's
+        raise Refused(f"{path} cannot be read as a journal: {error}") from None
 
 
 def shown(source: str) -> str:
@@ -55,25 +118,7 @@ def shown(source: str) -> str:
     return re.sub(r"(?<=://)([^:/@]*):[^@]*@", r"\1:***@", source)
 
 
-def storage_file(path: Path, name: str = "") -> pd.DataFrame:
-    """A SQLite file by its path alone."""
-    return storage(f"sqlite:///{path}" + (f"#{name}" if name else ""))
-
-
-def journal(path: Path, name: str = "") -> pd.DataFrame:
-    """A study from the file of a `JournalStorage`."""
-    try:
-        from optuna.storages import JournalStorage
-        from optuna.storages.journal import JournalFileBackend
-    except ImportError:
-        raise Refused(f"{path}: {NEEDED}") from None
-    with path.open("rb") as file:
-        if b'"op_code":' not in file.readline():
-            raise ValueError("it is no Optuna journal")
-    return _trials(str(path), JournalStorage(JournalFileBackend(str(path))), name)
-
-
-def _trials(source: str, kept: Any, name: str) -> pd.DataFrame:
+def _named(source: str, kept: "BaseStorage", name: str) -> "Study":
     import optuna
 
     names = optuna.get_all_study_names(kept)
@@ -83,30 +128,12 @@ def _trials(source: str, kept: Any, name: str) -> pd.DataFrame:
         raise Refused(f"{source} holds {len(names)} studies, {', '.join(names)}: name one, {source}#{names[0]}")
     if name and name not in names:
         raise unknown("study", name, names)
-    study = optuna.load_study(study_name=name or names[0], storage=kept)
-    frame = study.trials_dataframe()
-    if frame.empty:
-        raise Refused(f"study {study.study_name!r} of {source} has no trials")
-    ended = frame["state"].isin(["COMPLETE", "PRUNED", "FAIL"]).to_numpy()
-    trials = [trial for trial, done in zip(study.get_trials(deepcopy=False), ended, strict=True) if done]
-    frame = frame[ended].drop(columns=[column for column in LEFT_OUT if column in frame]).reset_index(drop=True)
-    frame["outcome"] = [_outcome(trial) for trial in trials]
-    frame.insert(0, "run", [f"{study.study_name}/{trial.number}" for trial in trials])
-    if study.directions[0] is optuna.study.StudyDirection.MAXIMIZE:
-        # What is maximized is no loss: its column is not offered as one.
-        frame = frame.rename(
-            columns={name: f"maximized_{name}" for name in map(str, frame) if name.startswith("value")}
-        )
-    return frame.drop(columns="number")
+    return optuna.load_study(study_name=name or names[0], storage=kept)
 
 
-def _outcome(trial: Any) -> str:
-    """OK, or DIVERGED where the objective (or the last value that it reported) is not finite, or FAILED.
-
-    Optuna fails a trial whose objective is NaN, and keeps no value of it: what it reported on the way is the evidence.
-    """
-    reported = [trial.intermediate_values[step] for step in sorted(trial.intermediate_values)]
-    seen = list(trial.values or []) if trial.state.name == "COMPLETE" else reported[-1:]
-    if not np.isfinite([float(value) for value in seen]).all():
-        return "DIVERGED"
-    return "OK" if trial.state.name == "COMPLETE" else "FAILED"
+STUDIES: dict[str, Callable[[Path, str], "Study"]] = {
+    ".db": study_of_database,
+    ".sqlite3": study_of_database,
+    ".log": study_of_journal,
+    ".journal": study_of_journal,
+}

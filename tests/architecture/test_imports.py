@@ -23,19 +23,22 @@ ORDER: tuple[tuple[str, ...], ...] = (
     ("data", "derivations"),
     ("trials",),
     ("laws",),
+    ("samplers",),
     ("config", "readers", "recipe"),
-    ("target", "confirm", "trackers", "evidence", "overrides", "explain"),
-    ("preflight",),
+    ("target", "confirm", "trackers", "evidence", "overrides", "explain", "search_views"),
+    ("composing", "preflight"),
     ("recommend",),
     ("networks",),
     ("optim",),
     ("modules",),
     ("train", "probe"),
-    ("jobs",),
+    ("jobs", "lr_range"),
     ("plots", "progress", "show_tables", "show_explained", "show_checks", "catalogue_tables"),
-    ("report", "show", "show_laws", "plan", "catalogue", "plots_checks"),
-    ("launch", "checks", "fitting"),
+    ("report", "show", "show_laws", "plan", "catalogue", "plots_checks", "show_lr_range", "show_search"),
+    ("sizes",),
+    ("launch", "checks", "fitting", "ranging", "search"),
     ("commands",),
+    ("cli_search",),
     ("cli",),
 )
 PLACE = {room: row for row, rooms in enumerate(ORDER) for room in rooms}
@@ -129,7 +132,10 @@ def test_the_lower_rooms_import_nothing_heavy() -> None:
 
 
 def test_the_command_line_imports_nothing_but_its_own_tools() -> None:
-    allowed = {"scalelab.errors.Refused", "scalelab.answering.answering", "scalelab.answering.console"}
+    allowed = {
+        "scalelab.errors.Refused", "scalelab.answering.answering", "scalelab.answering.console",
+        "scalelab.cli_search",
+    }  # fmt: skip
     tree = ast.parse((PACKAGE / "cli.py").read_text())
     at_import = {
         f"{node.module}.{alias.name}"

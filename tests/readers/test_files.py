@@ -100,7 +100,7 @@ UNREADABLE: dict[str, tuple[bytes, str]] = {
     "bad.db": (b"\x01\x02" * 500, "cannot be read as an Optuna storage"),
     "empty.db": (b"", "is a database without an Optuna study"),
     "my.log": (b"epoch 1: loss 3\n", "it is no Optuna journal"),
-    "table.xlsx": (b"?", "unknown kind of file '.xlsx': accepted are .csv, .csv.gz, .db, .json"),
+    "table.xlsx": (b"?", "unknown kind of file '.xlsx': accepted are .csv, .csv.gz, .db, .journal, .json"),
     "README": (b"?", "unknown kind of file 'README'"),
 }
 

@@ -1,0 +1,207 @@
+"""Samplers on real proxies, each with the same compute: a language model on text and a ResNet on digits.
+
+    python analysis/search_samplers.py [--seeds 3] [--runs runs/search_samplers]
+
+Every search proposes width and tokens too, and stops before the run that would pass its budget of full runs. What it
+then recommends is trained at full scale on seeds that no search has seen; the figure shows those losses beside the
+start's own settings at full scale, which take no search. Runs that are finished are not run again.
+"""
+
+# ruff: noqa: E402 - the benchmark's samplers are found first
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+sys.path.append(str(HERE.parent / "benchmarks"))
+
+import argparse
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from optuna.distributions import FloatDistribution, IntDistribution
+from scipy import stats
+from search.problem import Params, Problem
+from search.samplers import SAMPLERS
+
+from scalelab.jobs import run_job
+from scalelab.plan import composed
+from scalelab.spec import RunSpec
+from scalelab.trials import RunFolder
+
+COMPARED = ("random", "nsga2", "tpe", "carbs", "law")
+BUDGETS = (1, 4)  # full runs
+MOST_TRIALS = 40
+UNSEEN = (1000, 1001, 1002)  # seeds of the winners' runs
+CONTEXT = 64
+
+
+@dataclass(frozen=True, kw_only=True)
+class Proxy:
+    """A family of runs: `overrides` of every one; `guess_nats` is the loss of one that learned nothing."""
+
+    overrides: tuple[str, ...]
+    sequences: tuple[int, int]
+    tokens: tuple[int, int]
+    guess_nats: float
+
+    def spec(self, params: Params, seed: int) -> RunSpec:
+        """The run of a configuration, its tokens rounded to whole steps."""
+        batch_tokens = CONTEXT * params["batch"]
+        tokens = batch_tokens * max(1, round(params["tokens"] / batch_tokens))
+        values = {"lr": params["lr"], "optimizer.weight_decay": params["weight_decay"], "width": params["width"]}
+        values |= {"batch_tokens": batch_tokens, "tokens": tokens, "seed": seed}
+        fixed = ("parametrization=mup", f"context={CONTEXT}", "head_dim=8", "base.width=8")
+        return composed([*self.overrides, *fixed, *(f"{key}={value}" for key, value in values.items())])
+
+
+PROXIES = {
+    "language model": Proxy(
+        overrides=("model=transformer", "data=embedded", "validation_tokens=8192"),
+        sequences=(2, 32),
+        tokens=(2_048, 24_576),
+        guess_nats=math.log(256),
+    ),
+    "ResNet on digits": Proxy(
+        overrides=("model=resnet", "data=digits"),
+        sequences=(8, 64),
+        tokens=(4_096, 65_536),
+        guess_nats=math.log(10),
+    ),
+}
+
+
+def loss(proxy: Proxy, params: Params, seed: int, runs: Path) -> float:
+    """Validation nats, trained if it is not there; infinite where the run diverged."""
+    spec = proxy.spec(params, seed)
+    trial = run_job(spec, RunFolder(runs / spec.fingerprint))
+    if trial is None:
+        raise SystemExit(f"{runs / spec.fingerprint} is being trained by another process: wait for it")
+    return math.inf if trial.loss_nats is None else trial.loss_nats
+
+
+def problem(name: str, seed: int, runs: Path) -> Problem:
+    """The search of a proxy; all runs of a search have its seed, so that its noise is between settings only."""
+    proxy = PROXIES[name]
+
+    @cache
+    def flops_per_token(width: int) -> float:
+        spec = proxy.spec({**start, "width": width}, 0)
+        return spec.cost_flops / spec.horizon.tokens
+
+    start = {"lr": 0.01, "weight_decay": 0.1, "batch": 2 * proxy.sequences[0], "width": 8, "tokens": proxy.tokens[0]}
+    return Problem(
+        name=name,
+        space={
+            "lr": FloatDistribution(2**-10, 1.0, log=True),
+            "weight_decay": FloatDistribution(1e-3, 1.0, log=True),
+            "batch": IntDistribution(*proxy.sequences, log=True),
+            "width": IntDistribution(8, 32, step=8),
+            "tokens": FloatDistribution(*proxy.tokens, log=True),
+        },
+        start=start,
+        scales=("width", "tokens"),
+        target={"width": 32, "tokens": proxy.tokens[1]},
+        sizes={"params": {"width": 2}, "tokens": {"tokens": 1}},
+        cost_flops=lambda params: flops_per_token(round(params["width"])) * params["tokens"],
+        truth=lambda params: loss(proxy, params, seed, runs),
+        noise=lambda rng: 0.0,
+        best_nats=0.0,
+    )
+
+
+def advised(posed: Problem, sampler: str, seed: int) -> Iterator[tuple[int, int, Params]]:
+    """What a search recommends as each budget is spent, with the trials that it took."""
+    search = SAMPLERS[sampler](posed, seed, MOST_TRIALS)
+    left, spent, best = list(BUDGETS), 0.0, (math.inf, posed.start)
+    for trial in range(MOST_TRIALS + 1):
+        handle, params = search.ask()
+        cost = posed.cost_flops(params)
+        while left and (trial == MOST_TRIALS or spent + cost > left[0] * posed.full_flops):
+            yield left.pop(0), trial, {**posed.raised(best[1]), **(search.recommend() or {}), **posed.target}
+        if not left:
+            return
+        ended = posed.truth(params)
+        search.tell(handle, ended, cost)
+        spent += cost
+        best = min(best, (ended, params), key=lambda each: each[0])
+
+
+def compare(seeds: int, runs: Path) -> pd.DataFrame:
+    """A row a run of a winner."""
+    rows: list[dict[str, Any]] = []
+
+    def judge(name: str, sampler: str, seed: int, budget: int, trials: int, params: Params) -> None:
+        for unseen in UNSEEN:
+            ended = loss(PROXIES[name], params, unseen, runs)
+            about = {"proxy": name, "sampler": sampler, "search_seed": seed, "full_runs": budget, "trials": trials}
+            rows.append({**about, **params, "seed": unseen, "loss_nats": min(ended, PROXIES[name].guess_nats)})
+
+    for name in PROXIES:
+        posed = problem(name, 0, runs)
+        judge(name, "start", 0, 0, 0, posed.raised(posed.start))
+        for seed in range(seeds):
+            for sampler in COMPARED:
+                for budget, trials, params in advised(problem(name, seed, runs), sampler, seed):
+                    judge(name, sampler, seed, budget, trials, params)
+                print(f"{name}, {sampler}, seed {seed}: {rows[-1]['trials']} trials", flush=True)
+    return pd.DataFrame(rows)
+
+
+def summary(results: pd.DataFrame) -> pd.DataFrame:
+    """Mean over searches of their winners' mean loss, with a 95 % t interval over searches."""
+    searches = results.groupby(["proxy", "sampler", "full_runs", "search_seed"], sort=False)
+    each = searches.agg(loss_nats=("loss_nats", "mean"), trials=("trials", "first")).reset_index()
+    rows = each.groupby(["proxy", "full_runs", "sampler"], sort=False).agg(
+        trials=("trials", "mean"), loss_nats=("loss_nats", "mean"), worst=("loss_nats", "max"),
+        sd=("loss_nats", "std"), searches=("loss_nats", "size"),
+    )  # fmt: skip
+    rows["half_width"] = stats.t.ppf(0.975, rows["searches"] - 1) * rows["sd"] / np.sqrt(rows["searches"])
+    return rows.reset_index()
+
+
+def draw(results: pd.DataFrame, path: Path) -> None:
+    """A panel a proxy: dots are searches, bars the 95 % interval of their mean, the line the start at full scale."""
+    import matplotlib.pyplot as plt
+
+    rows = summary(results)
+    figure, axes = plt.subplots(1, len(PROXIES), figsize=(10, 4), layout="constrained")
+    for axis, name in zip(axes, PROXIES, strict=True):
+        here = results[results["proxy"] == name]
+        start = here[here["sampler"] == "start"]["loss_nats"]
+        axis.axhspan(start.min(), start.max(), color="0.9")
+        axis.axhline(start.mean(), color="0.5", label="start at full scale, no search")
+        for k, budget in enumerate(BUDGETS):
+            at = rows[(rows["proxy"] == name) & (rows["full_runs"] == budget)].set_index("sampler").loc[list(COMPARED)]
+            x = np.arange(len(COMPARED)) + 0.25 * (k - 0.5)
+            colour = f"C{k}"
+            axis.errorbar(x, at["loss_nats"], at["half_width"], fmt="_", color=colour, label=f"{budget} full runs")
+            for place, sampler in zip(x, COMPARED, strict=True):
+                chosen = here[(here["sampler"] == sampler) & (here["full_runs"] == budget)]
+                of_search = chosen.groupby("search_seed")["loss_nats"].mean()
+                axis.plot([place] * len(of_search), of_search, ".", color=colour)
+        axis.set_xticks(range(len(COMPARED)), COMPARED)
+        axis.set_title(name)
+        axis.set_ylabel("validation loss of the recommended, nats")
+    axes[0].legend()
+    figure.savefig(path, dpi=150)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, default=3, help="searches of each sampler")
+    parser.add_argument("--runs", type=Path, default=Path("runs/search_samplers"))
+    given = parser.parse_args()
+    results = compare(given.seeds, given.runs)
+    (HERE / "results").mkdir(exist_ok=True)
+    results.to_csv(HERE / "results" / "search_samplers.csv", index=False)
+    draw(results, HERE / "results" / "search_samplers.png")
+    print(summary(results).round(4).to_string(index=False))
+
+
+if __name__ == "__main__":
+    main()

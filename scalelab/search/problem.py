@@ -1,0 +1,135 @@
+"""What is searched, and on what: from a setting's parameters to its runs and their cost, before any is paid for."""
+
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from scalelab.composing import Multirun, as_mapping, refusing
+from scalelab.config import spec_from_config
+from scalelab.errors import Refused
+from scalelab.plan import PlannedRun, planned
+from scalelab.search.settings import Settings, read
+from scalelab.search.space import Space, space_of
+from scalelab.spec import RunSpec, as_plain
+
+
+@dataclass(frozen=True, kw_only=True)
+class Problem:
+    """A search as it was asked for. Parameters are a mapping from the keys of `space` to values."""
+
+    asked: Multirun
+    settings: Settings
+    space: Space
+
+    @property
+    def name(self) -> str:
+        """Of the study, Optuna's too."""
+        return str(self.asked.common.study)
+
+    @property
+    def folder(self) -> Path:
+        """Of the study: its runs, its journal, its result."""
+        return self.asked.folder
+
+    @property
+    def tuning_seeds(self) -> tuple[int, ...]:
+        return self.settings.tuning_seeds or (self.spec({}).seed,)
+
+    @cached_property
+    def _costs(self) -> dict[tuple[Any, ...], int]:
+        return {}
+
+    def runs(self, params: Mapping[str, Any], seeds: Sequence[int] | None = None) -> tuple[PlannedRun, ...]:
+        """The runs of a setting, one a seed (left out: the seeds that are tuned on).
+
+        Raises:
+            Refused: where they are not accepted, with the setting.
+        """
+        seeds = self.settings.tuning_seeds if seeds is None else seeds
+        overrides = [self.space.overrides(params, seed=seed) for seed in seeds or (None,)]
+        try:
+            return planned(self.asked.job(each) for each in overrides).runs
+        except Refused as refused:
+            said = ", ".join(f"{key}={value}" for key, value in params.items())
+            raise Refused(f"{said} is in the space and cannot be run: {refused}") from None
+
+    def spec(self, params: Mapping[str, Any]) -> RunSpec:
+        """The run of a setting as it is stated, of any size; what is not given is at its first value."""
+        full = {parameter.key: parameter.ends[0] for parameter in self.space.parameters} | dict(params)
+        job = self.asked.job(self.space.overrides(full, seed=None))
+        with refusing():
+            plain = as_mapping(job.config)
+        return spec_from_config(plain)
+
+    def cost_flops(self, params: Mapping[str, Any]) -> int:
+        """Training FLOPs of one run of a setting; remembered, as samplers ask often."""
+        nearest = self.space.nearest(params)
+        key = tuple(nearest.items())
+        if key not in self._costs:
+            self._costs[key] = self.spec(nearest).cost_flops
+        return self._costs[key]
+
+    def check(self) -> tuple[RunSpec, RunSpec]:
+        """The cheapest and the dearest run of the space, by its corners, after two ends at a time were tried together.
+
+        Raises:
+            Refused: where any of those runs is not accepted.
+        """
+        first: dict[str, Any] = {parameter.key: parameter.ends[0] for parameter in self.space.parameters}
+        for params in _neighbours(self.space, first):
+            self.runs(params)
+        cheapest, dearest = dict(first), dict(first)
+        for parameter in self.space.parameters:
+            costs = {end: self.cost_flops(first | {parameter.key: end}) for end in parameter.ends}
+            cheapest[parameter.key] = min(costs, key=costs.__getitem__)
+            dearest[parameter.key] = max(costs, key=costs.__getitem__)
+        return self.runs(cheapest)[0].spec, self.runs(dearest)[0].spec
+
+    @cached_property
+    def identity(self) -> dict[str, dict[str, Any]]:
+        """What must be the same for a trial to say anything about this problem, by kind and by name."""
+        at_first = replace(self.spec({}), seed=0)
+        fixed = dict(_leaves(as_plain(at_first)))
+        return {
+            "space": {parameter.key: str(parameter) for parameter in self.space.parameters},
+            "objectives": {str(place): name for place, name in enumerate(self.settings.objectives)},
+            "tuning_seeds": {str(place): seed for place, seed in enumerate(self.tuning_seeds)},
+            "fixed": {key: value for key, value in fixed.items() if not key.startswith("data.options")},
+        }
+
+
+def problem_of(asked: Multirun) -> Problem:
+    """The search that a multirun is.
+
+    Raises:
+        Refused: on a space or a setting that is not accepted.
+    """
+    settings, space = read(asked.sweeper), space_of(asked.asked)
+    if "seed" in space.distributions and (settings.tuning_seeds or settings.testing_seeds):
+        raise Refused("seed is searched and tuning_seeds or testing_seeds are given: leave the seed out of the space")
+    problem = Problem(asked=asked, settings=settings, space=space)
+    if shared := sorted(set(problem.tuning_seeds) & set(settings.testing_seeds)):
+        raise Refused(f"seed {shared[0]} is tuned on and in testing_seeds: a test is of seeds that were not tuned on")
+    return problem
+
+
+def _neighbours(space: Space, first: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """The first corner, and those in which one or two parameters are at another of their ends."""
+    ends = [(parameter.key, end) for parameter in space.parameters for end in parameter.ends]
+    found = {
+        tuple({**first, **dict(moved)}.items()): {**first, **dict(moved)}
+        for moved in itertools.combinations_with_replacement(ends, 2)
+        if moved[0] == moved[1] or moved[0][0] != moved[1][0]
+    }
+    yield from found.values()
+
+
+def _leaves(plain: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(plain, dict):
+        for key, value in plain.items():
+            yield from _leaves(value, f"{path}.{key}" if path else key)
+    else:
+        yield path, plain

@@ -1,0 +1,113 @@
+"""What a search refuses, in one line, before anything is run."""
+
+import importlib.util
+import re
+from pathlib import Path
+
+import optuna
+import pytest
+
+from scalelab.errors import Refused
+from tests.search.searching import LR, Searching, trials
+
+
+def refused(found: Searching, *overrides: str) -> str:
+    before = len(found.specs)
+    with pytest.raises(Refused) as said:
+        found(*overrides)
+    assert "\n" not in str(said.value) and len(found.specs) == before
+    return str(said.value)
+
+
+REFUSED: dict[str, tuple[list[str], str]] = {
+    "nothing searched": ([], "nothing to search"),
+    "empty interval": (["lr=interval(1,1)"], "the lower first"),
+    "log of nothing": (["lr=tag(log,interval(0,1))"], "above 0"),
+    "unknown key": (["widht=interval(1,2)"], "unknown key 'widht'|unknown key widht"),
+    "an end that is no run": (["width=int(interval(32,50))"], "width=50 is in the space and cannot be run: head_dim"),
+    "two ends that are no run": (
+        ["tokens=range(640,6401,640)", "batch_tokens=64,256"],
+        "tokens=640, batch_tokens=256 is in the space and cannot be run",
+    ),
+    "no trials": ([LR, "hydra.sweeper.n_trials=0"], "n_trials=0: accepted is a whole number of at least 1"),
+    "n_trials no number": ([LR, "hydra.sweeper.n_trials=many"], "n_trials='many'"),
+    "no jobs": ([LR, "hydra.sweeper.n_jobs=0"], "n_jobs=0"),
+    "no budget": ([LR, "hydra.sweeper.budget_flops=-1"], "budget_flops=-1"),
+    "unknown setting": ([LR, "hydra.sweeper.n_trails=3"], "hydra.sweeper.n_trails"),
+    "unknown objective": ([LR, "hydra.sweeper.objectives=[loss_nats,money]"], "unknown objective 'money'"),
+    "no loss": ([LR, "hydra.sweeper.objectives=[cost_flops]"], "accepted is loss_nats as the first"),
+    "no objectives": ([LR, "hydra.sweeper.objectives=[]"], "objectives=.*accepted are different ones"),
+    "objectives no list": ([LR, "hydra.sweeper.objectives=loss_nats"], "accepted is a list"),
+    "unknown sampler": ([LR, "hydra/sweeper/sampler=tpee"], "sampler/tpee.*accepted are .*tpe"),
+    "no sampler": ([LR, "hydra.sweeper.sampler._target_=scalelab.nowhere.Sampler"], "scalelab.nowhere"),
+    "not a sampler": ([LR, "hydra.sweeper.sampler._target_=builtins.dict"], "is no sampler of Optuna's"),
+    "unknown argument": ([LR, "+hydra.sweeper.sampler.colour=red"], "colour"),
+    "a grid of an interval": ([LR, "hydra/sweeper/sampler=grid"], "a grid takes range"),
+    "seeds on both sides": (
+        [LR, "hydra.sweeper.tuning_seeds=[0,1]", "hydra.sweeper.testing_seeds=[1]"],
+        "seed 1 is tuned on and in testing_seeds",
+    ),
+    "the search's own seed tested": (
+        [LR, "hydra.sweeper.testing_seeds=[0]"],
+        "seed 0 is tuned on and in testing_seeds",
+    ),
+    "a seed that is none": ([LR, "hydra.sweeper.tuning_seeds=[-1]"], "tuning_seeds=.*accepted are different"),
+    "a seed searched": (["seed=0,1", "hydra.sweeper.testing_seeds=[7]"], "seed is searched"),
+    "no warm start": ([LR, "hydra.sweeper.warm_start=[nowhere]"], "nowhere does not exist"),
+    "storage that is no URL": ([LR, "hydra.sweeper.storage=study.db"], "storage=study.db: accepted is a URL"),
+    "storage out of reach": (
+        [LR, "hydra.sweeper.storage='sqlite:////nowhere/at/all.db'"],
+        "storage=sqlite:////nowhere/at/all.db: there is no folder /nowhere/at",
+    ),
+    "storage without a driver": ([LR, "hydra.sweeper.storage='mysql://u:secret@h/d'"], r"storage mysql://u:\*\*\*@h/d"),
+    "unknown launcher": ([LR, "hydra/launcher=sub"], "launcher/sub.*accepted are"),
+}
+
+
+@pytest.mark.parametrize("what", REFUSED)
+def test_bad_input_is_one_line_before_anything_is_run(what: str, found: Searching, folder: Path) -> None:
+    arguments, expected = REFUSED[what]
+    said = refused(found, *arguments)
+    assert re.search(expected, said), said
+    assert not list(folder.iterdir())
+
+
+@pytest.mark.skipif(importlib.util.find_spec("cmaes") is not None, reason="cmaes is installed")
+def test_a_sampler_says_which_package_it_needs(found: Searching) -> None:
+    assert "needs the package cmaes: pip install cmaes" in refused(found, LR, "hydra/sweeper/sampler=cmaes")
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        (
+            ["lr=tag(log,interval(1e-4,1))"],
+            "space: lr is lr log 0.0001 to 0.1 there and lr log 0.0001 to 1.0 here",
+        ),
+        ([LR, "width=32,64"], "other space: width is absent there"),
+        ([LR, "hydra.sweeper.objectives=[loss_nats,seconds]"], "other objectives: 1 is absent there and seconds here"),
+        ([LR, "depth=3"], "other fixed: shape.depth is 2 there and 3 here"),
+        ([LR, "seed=1"], "other tuning seeds: 0 is 0 there and 1 here"),
+    ],
+)
+def test_a_study_of_another_problem_is_refused(changed: list[str], said: str, found: Searching) -> None:
+    found(LR, n_trials=1)
+    line = refused(found, *changed)
+    assert said in line and "warm_start" in line
+    assert len(trials()) == 1
+
+
+def test_a_storage_of_ones_own(found: Searching, folder: Path) -> None:
+    url = f"hydra.sweeper.storage='sqlite:///{folder}/all.db'"
+    found(LR, url, n_trials=2)
+    found(LR, url, n_trials=3)
+    assert len(trials(f"{folder}/all.db")) == 3 and not Path("runs/s/search.journal").exists()
+    assert "keeps its runs in" in refused(found, LR, url, "out=elsewhere")
+    optuna.create_study(storage=f"sqlite:///{folder}/all.db", study_name="t").enqueue_trial({"lr": 1})
+    assert "was not begun by scalelab" in refused(found, LR, url, "study=t")
+
+
+def test_a_journal_that_is_none_is_refused(found: Searching) -> None:
+    Path("runs/s").mkdir(parents=True)
+    Path("runs/s/search.journal").write_text("what\nis\nthis\n")
+    assert "cannot be used" in refused(found, LR)
