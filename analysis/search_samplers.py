@@ -1,6 +1,6 @@
 """Samplers on real proxies, each with the same compute: a language model on text and a ResNet on digits.
 
-    python analysis/search_samplers.py [--seeds 3] [--runs runs/search_samplers]
+    python analysis/search_samplers.py [--seeds 3] [--samplers tpe law] [--runs runs/search_samplers]
 
 Every search proposes width and tokens too, and stops before the run that would pass its budget of full runs. What it
 then recommends is trained at full scale on seeds that no search has seen; the figure shows those losses beside the
@@ -16,7 +16,7 @@ sys.path.append(str(HERE.parent / "benchmarks"))
 
 import argparse
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -34,6 +34,7 @@ from scalelab.spec import RunSpec
 from scalelab.trials import RunFolder
 
 COMPARED = ("random", "nsga2", "tpe", "carbs", "law")
+NO_SEARCH = "start"  # its settings at full scale
 BUDGETS = (1, 4)  # full runs
 MOST_TRIALS = 40
 UNSEEN = (1000, 1001, 1002)  # seeds of the winners' runs
@@ -114,15 +115,16 @@ def problem(name: str, seed: int, runs: Path) -> Problem:
     )
 
 
-def advised(posed: Problem, sampler: str, seed: int) -> Iterator[tuple[int, int, Params]]:
-    """What a search recommends as each budget is spent, with the trials that it took."""
+def advised(posed: Problem, sampler: str, seed: int) -> Iterator[tuple[dict[str, float], Params]]:
+    """What a search recommends as each budget is spent: the budget, the trials and full runs it took, the settings."""
     search = SAMPLERS[sampler](posed, seed, MOST_TRIALS)
     left, spent, best = list(BUDGETS), 0.0, (math.inf, posed.start)
     for trial in range(MOST_TRIALS + 1):
         handle, params = search.ask()
         cost = posed.cost_flops(params)
         while left and (trial == MOST_TRIALS or spent + cost > left[0] * posed.full_flops):
-            yield left.pop(0), trial, {**posed.raised(best[1]), **(search.recommend() or {}), **posed.target}
+            taken = {"full_runs": left.pop(0), "trials": trial, "spent": spent / posed.full_flops}
+            yield taken, {**posed.raised(best[1]), **(search.recommend() or {}), **posed.target}
         if not left:
             return
         ended = posed.truth(params)
@@ -131,23 +133,24 @@ def advised(posed: Problem, sampler: str, seed: int) -> Iterator[tuple[int, int,
         best = min(best, (ended, params), key=lambda each: each[0])
 
 
-def compare(seeds: int, runs: Path) -> pd.DataFrame:
+def compare(samplers: Sequence[str], seeds: int, runs: Path) -> pd.DataFrame:
     """A row a run of a winner."""
     rows: list[dict[str, Any]] = []
 
-    def judge(name: str, sampler: str, seed: int, budget: int, trials: int, params: Params) -> None:
+    def judge(about: dict[str, Any], params: Params) -> None:
+        proxy = PROXIES[about["proxy"]]
         for unseen in UNSEEN:
-            ended = loss(PROXIES[name], params, unseen, runs)
-            about = {"proxy": name, "sampler": sampler, "search_seed": seed, "full_runs": budget, "trials": trials}
-            rows.append({**about, **params, "seed": unseen, "loss_nats": min(ended, PROXIES[name].guess_nats)})
+            ended = min(loss(proxy, params, unseen, runs), proxy.guess_nats)
+            rows.append({**about, **params, "seed": unseen, "loss_nats": ended})
 
     for name in PROXIES:
         posed = problem(name, 0, runs)
-        judge(name, "start", 0, 0, 0, posed.raised(posed.start))
+        nothing = {"search_seed": 0, "full_runs": 0, "trials": 0, "spent": 0.0}
+        judge({"proxy": name, "sampler": NO_SEARCH, **nothing}, posed.raised(posed.start))
         for seed in range(seeds):
-            for sampler in COMPARED:
-                for budget, trials, params in advised(problem(name, seed, runs), sampler, seed):
-                    judge(name, sampler, seed, budget, trials, params)
+            for sampler in samplers:
+                for taken, params in advised(problem(name, seed, runs), sampler, seed):
+                    judge({"proxy": name, "sampler": sampler, "search_seed": seed, **taken}, params)
                 print(f"{name}, {sampler}, seed {seed}: {rows[-1]['trials']} trials", flush=True)
     return pd.DataFrame(rows)
 
@@ -155,9 +158,11 @@ def compare(seeds: int, runs: Path) -> pd.DataFrame:
 def summary(results: pd.DataFrame) -> pd.DataFrame:
     """Mean over searches of their winners' mean loss, with a 95 % t interval over searches."""
     searches = results.groupby(["proxy", "sampler", "full_runs", "search_seed"], sort=False)
-    each = searches.agg(loss_nats=("loss_nats", "mean"), trials=("trials", "first")).reset_index()
+    each = searches.agg(
+        loss_nats=("loss_nats", "mean"), trials=("trials", "first"), spent=("spent", "first")
+    ).reset_index()
     rows = each.groupby(["proxy", "full_runs", "sampler"], sort=False).agg(
-        trials=("trials", "mean"), loss_nats=("loss_nats", "mean"), worst=("loss_nats", "max"),
+        trials=("trials", "mean"), spent=("spent", "mean"), loss_nats=("loss_nats", "mean"), worst=("loss_nats", "max"),
         sd=("loss_nats", "std"), searches=("loss_nats", "size"),
     )  # fmt: skip
     rows["half_width"] = stats.t.ppf(0.975, rows["searches"] - 1) * rows["sd"] / np.sqrt(rows["searches"])
@@ -169,34 +174,36 @@ def draw(results: pd.DataFrame, path: Path) -> None:
     import matplotlib.pyplot as plt
 
     rows = summary(results)
+    samplers = [name for name in COMPARED if name in set(results["sampler"])]
     figure, axes = plt.subplots(1, len(PROXIES), figsize=(10, 4), layout="constrained")
     for axis, name in zip(axes, PROXIES, strict=True):
         here = results[results["proxy"] == name]
-        start = here[here["sampler"] == "start"]["loss_nats"]
+        start = here[here["sampler"] == NO_SEARCH]["loss_nats"]
         axis.axhspan(start.min(), start.max(), color="0.9")
-        axis.axhline(start.mean(), color="0.5", label="start at full scale, no search")
+        axis.axhline(start.mean(), color="0.5", label="the start's settings, no search")
         for k, budget in enumerate(BUDGETS):
-            at = rows[(rows["proxy"] == name) & (rows["full_runs"] == budget)].set_index("sampler").loc[list(COMPARED)]
-            x = np.arange(len(COMPARED)) + 0.25 * (k - 0.5)
-            colour = f"C{k}"
-            axis.errorbar(x, at["loss_nats"], at["half_width"], fmt="_", color=colour, label=f"{budget} full runs")
-            for place, sampler in zip(x, COMPARED, strict=True):
+            at = rows[(rows["proxy"] == name) & (rows["full_runs"] == budget)].set_index("sampler").loc[samplers]
+            x = np.arange(len(samplers)) + 0.25 * (k - 0.5)
+            label = f"within {budget} full run{'s' if budget > 1 else ''}"
+            axis.errorbar(x, at["loss_nats"], at["half_width"], fmt="_", color=f"C{k}", label=label)
+            for place, sampler in zip(x, samplers, strict=True):
                 chosen = here[(here["sampler"] == sampler) & (here["full_runs"] == budget)]
                 of_search = chosen.groupby("search_seed")["loss_nats"].mean()
-                axis.plot([place] * len(of_search), of_search, ".", color=colour)
-        axis.set_xticks(range(len(COMPARED)), COMPARED)
+                axis.plot([place] * len(of_search), of_search, ".", color=f"C{k}")
+        axis.set_xticks(range(len(samplers)), samplers)
         axis.set_title(name)
-        axis.set_ylabel("validation loss of the recommended, nats")
-    axes[0].legend()
-    figure.savefig(path, dpi=150)
+    axes[0].set_ylabel("validation loss of the recommended, nats")
+    axes[1].legend()
+    figure.savefig(path, dpi=120)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=3, help="searches of each sampler")
+    parser.add_argument("--samplers", nargs="+", choices=COMPARED, default=COMPARED)
     parser.add_argument("--runs", type=Path, default=Path("runs/search_samplers"))
     given = parser.parse_args()
-    results = compare(given.seeds, given.runs)
+    results = compare(given.samplers, given.seeds, given.runs)
     (HERE / "results").mkdir(exist_ok=True)
     results.to_csv(HERE / "results" / "search_samplers.csv", index=False)
     draw(results, HERE / "results" / "search_samplers.png")

@@ -39,7 +39,10 @@ class OptunaSweeper(Sweeper):
 
         asked = [*OmegaConf.to_container(self.config.hydra.overrides.hydra), *arguments]  # type: ignore[misc]
         try:
-            search(problem_of(swept(asked)), self.launch, lambda line: say(console, line))
+            problem = problem_of(swept(asked))
+            problem.folder.mkdir(parents=True, exist_ok=True)
+            OmegaConf.save(self.config, problem.folder / "multirun.yaml")
+            search(problem, self.launch, lambda line: say(console, line))
         except Refused as refused:
             raise SystemExit(refused) from None
 

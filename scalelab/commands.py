@@ -64,6 +64,9 @@ def search(asked: Multirun, launched: Callable[[], None], *, console: Console, d
     problem = problem_of(asked)
     before = outlook.outlook(problem)
     outlook.show_outlook(before, console)
+    seeds = len(problem.tuning_seeds)
+    least, most = (before.left * seeds * estimated_seconds(spec) for spec in (before.cheapest, before.dearest))
+    show.say(console, f"about {least:,.0f} to {most:,.0f} core-seconds, by which runs are asked for")
     for text in _warnings([before.cheapest, before.dearest]):
         console.print(f"note: {text}", style="yellow", highlight=False)
     if dry_run:

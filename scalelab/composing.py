@@ -93,13 +93,19 @@ class Multirun:
         parsed = OverridesParser.create().parse_overrides(list(overrides))
         swept = [override for override in parsed if override.input_line not in self.fixed]
         plain = [override for override in swept if self._is_plain(override)]
-        chosen = [line for line in overrides if all(line != override.input_line for override in plain)]
-        base, folder = self._composed(tuple(chosen))
+        base, folder = self._visible, self.folder
+        if len(plain) < len(swept):
+            put = {override.input_line for override in plain}
+            base, folder = self._composed(tuple(line for line in overrides if line not in put))
         config = copy.deepcopy(base)
         for override in plain:
             with refusing():
                 OmegaConf.update(config, override.key_or_group, override.value())
         return Job(hydra_overrides=self.own, task_overrides=tuple(overrides), config=config, folder=folder)
+
+    @cached_property
+    def _visible(self) -> DictConfig:
+        return _visible(self.common)
 
     def _is_plain(self, override: Override) -> bool:
         key = override.key_or_group
@@ -114,9 +120,7 @@ class Multirun:
     def _composed(self, overrides: tuple[str, ...]) -> tuple[DictConfig, Path]:
         if overrides not in self._bases:
             whole = composed_from([*self.own, *overrides])
-            visible = OmegaConf.masked_copy(whole, [str(key) for key in whole if key != "hydra"])
-            OmegaConf.set_struct(visible, True)
-            self._bases[overrides] = visible, Path(whole.hydra.sweep.dir)
+            self._bases[overrides] = _visible(whole), Path(whole.hydra.sweep.dir)
         return self._bases[overrides]
 
 
@@ -129,12 +133,22 @@ def multirun(given: Sequence[str]) -> Multirun:
     common = composed_from(fixed)
     if common.hydra.sweep._get_node("subdir")._value() != SUBFOLDER:
         raise Refused(f"hydra.sweep.subdir is {SUBFOLDER} and no other: a run's name is its identity")
-    asked = [f"{key}={value}" for key, value in (common.hydra.sweeper.get("params") or {}).items()]
+    params = common.hydra.sweeper.get("params") or {}
+    if not isinstance(params, DictConfig | dict):
+        raise Refused(f"hydra.sweeper.params={params}: accepted are keys below it, each with its values")
+    asked = [f"{key!s}={value}" for key, value in params.items()]
     asked += [line for line, override in parsed if not override.is_hydra_override()]
     with refusing():
         overrides = tuple(parser.parse_overrides(asked))
     own = tuple(line for line, override in parsed if override.is_hydra_override())
     return Multirun(common=common, fixed=tuple(fixed), own=own, asked=overrides)
+
+
+def _visible(config: DictConfig) -> DictConfig:
+    """A configuration without Hydra's part, which takes no new keys."""
+    found = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
+    OmegaConf.set_struct(found, True)
+    return found
 
 
 def composed_from(overrides: Sequence[str]) -> DictConfig:
@@ -175,6 +189,8 @@ def _as_refused(error: BaseException) -> Refused:
     while error.__cause__ is not None and not str(error).strip().startswith("Could not"):
         error = error.__cause__
     text = str(error)
+    if found := re.match(r"Could not override '(hydra\.[^']+)'", text):
+        return Refused(f"unknown key {found[1]}: see conf/hydra and Hydra's own documentation for the accepted ones")
     if found := re.match(r"(?:Could not override|Key) '([^']+)'", text):
         with hydra_ready():
             key, default = found[1], as_mapping(compose(CONFIG_NAME))

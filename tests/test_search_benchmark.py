@@ -90,6 +90,12 @@ def test_the_best_of_a_problem_is_reached_and_never_passed(name: str, seed: int)
     assert (low <= found.x).all() and (found.x <= high).all()
 
 
+def test_a_search_at_the_target_begins_with_the_start_raised() -> None:
+    problem = PROBLEMS["synth5"](100)
+    _, params = SAMPLERS["tpe-cmax"](problem, 100, 1).ask()
+    assert params == problem.raised(problem.start)
+
+
 def test_the_schedule_that_is_best_changes_with_scale() -> None:
     problem = PROBLEMS["trap"](0)
     for compute, best in ((1e17, "constant"), (1.2e19, "linear")):

@@ -127,5 +127,5 @@ def test_a_refusal_is_one_line_before_the_launch_and_during_it(monkeypatch: pyte
     given = ["batch_tokens=range(64,129,64)", "tokens=range(128,257,64)", "hydra/sweeper/sampler=grid"]
     result = scalelab(*SEARCH, "lr=0.01", *given)
     assert result.exit_code == 2
-    assert "tokens=192, batch_tokens=128 is in the space and cannot be run" in result.stderr.splitlines()[-1]
+    assert "the run with tokens=192, batch_tokens=128 is not accepted" in result.stderr.splitlines()[-1]
     assert len(result.stderr.splitlines()) == 1

@@ -31,13 +31,14 @@ class Search(Protocol):
 
 
 class OptunaSearch:
-    """A study over the coordinates that are not fixed, beginning at the problem's start."""
+    """A study over the coordinates that are not fixed, beginning at the problem's start, moved to a scale that is."""
 
     def __init__(self, problem: Problem, sampler: BaseSampler, *, fixed: Params | None = None) -> None:
         self.fixed, self.sampler = dict(fixed or {}), sampler
         self.space = {name: each for name, each in problem.space.items() if name not in self.fixed}
         self.study = optuna.create_study(directions=["minimize"] * len(self.told(0.0, 1.0)), sampler=sampler)
-        self.study.enqueue_trial({name: problem.start[name] for name in self.space})
+        start = problem.moved(problem.start, self.fixed) if self.fixed else problem.start
+        self.study.enqueue_trial({name: start[name] for name in self.space})
 
     def told(self, loss: float, cost_flops: float) -> Told:
         """A run that diverged is told as infinite: Optuna's samplers then take it for as bad as the worst that ended.

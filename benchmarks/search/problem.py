@@ -62,12 +62,15 @@ class Problem:
             left /= found[name] / value
         return found
 
+    def moved(self, params: Params, scale: Mapping[str, float]) -> dict[str, Any]:
+        """The same settings where the target's coordinates are these, a free scale growing as the root of compute."""
+        growth = math.sqrt(self.cost_flops({**params, **scale}) / self.cost_flops(params))
+        free = {name: (params[name] * growth, *ends(self.space[name])) for name in self.scales if name not in scale}
+        return {**params, **{name: min(max(value, low), high) for name, (value, low, high) in free.items()}, **scale}
+
     def raised(self, params: Params) -> dict[str, Any]:
-        """The same settings at the target, a scale that is free there growing as the root of compute."""
-        growth = math.sqrt(self.full_flops / self.cost_flops(params))
-        free = {name: params[name] * growth for name in self.scales if name not in self.target}
-        capped = {name: min(value, ends(self.space[name])[1]) for name, value in free.items()}
-        return {**params, **capped, **self.target}
+        """The same settings at the target."""
+        return self.moved(params, self.target)
 
 
 def log_space(**ranges: tuple[float, float]) -> dict[str, BaseDistribution]:

@@ -11,8 +11,8 @@ from scalelab.plan import Plan, PlannedRun
 from scalelab.search.history import History, history
 from scalelab.search.objectives import Told, told
 from scalelab.search.problem import Problem
-from scalelab.search.result import result_of, winner
-from scalelab.search.sampler import grid_size, sampler_of
+from scalelab.search.result import result_of, test_plan, winner
+from scalelab.search.sampler import grid_size, recommendation, sampler_of
 from scalelab.search.study import Study, opened
 from scalelab.search.warm_start import warm_start
 from scalelab.search_views import quiet
@@ -46,9 +46,9 @@ def _search(problem: Problem, launch: Launch, say: Say) -> None:
         study.optuna.add_trials(warm_start(problem, study.optuna).trials)
         _batches(problem, study, launch, say)
         past = history(study.optuna)
-        if (best := winner(past)) and problem.settings.testing_seeds:
-            _finish(problem.runs(best.params, problem.settings.testing_seeds), launch)
-        result_of(problem, past).write(problem.folder)
+        _finish(test_plan(problem, past).runs, launch)
+        recommended = recommendation(sampler, study.optuna) if winner(past) else None
+        result_of(problem, past, recommended).write(problem.folder)
 
 
 def trials_left(problem: Problem, past: History) -> int:

@@ -12,7 +12,7 @@ from scalelab.readers.optuna_study import JOURNAL, shown
 from scalelab.search.history import History, history
 from scalelab.search.loop import trials_left
 from scalelab.search.problem import Problem
-from scalelab.search.result import RESULT_FILE, Found, Result, result_of, test_plan
+from scalelab.search.result import RESULT_FILE, Found, Result, kept_recommendation, result_of, test_plan
 from scalelab.search.sampler import grid_size, sampler_of
 from scalelab.search.study import existing
 from scalelab.search.warm_start import Warm, warm_start
@@ -58,7 +58,7 @@ def show_outlook(found: Outlook, console: Console) -> None:
     say(console, f"search {problem.name}: {settings.sampler_name} minimises {', '.join(settings.objectives)} over")
     for parameter in problem.space.parameters:
         say(console, f"  {parameter}")
-    seeds = len(settings.tuning_seeds or (0,))
+    seeds = len(problem.tuning_seeds)
     cost = [f"{spec.cost_flops:.2e}" for spec in (found.cheapest, found.dearest)]
     most = found.left * seeds * found.dearest.cost_flops
     say(
@@ -85,7 +85,7 @@ def show_outlook(found: Outlook, console: Console) -> None:
 def show_result(problem: Problem, console: Console) -> bool:
     """The winner or the front as a table, and where everything is; whether the search went to its end."""
     past = history(existing(problem))
-    found = result_of(problem, past)
+    found = result_of(problem, past, kept_recommendation(problem.folder))
     waits_for_budget = bool(past.pending) and not math.isinf(problem.settings.budget_flops)
     if found.winner is None:
         say(console, f"no trial of {problem.name} ended well: {_counts(found.outcomes)}", "yellow")
@@ -108,6 +108,8 @@ def _show_found(found: Result, winner: Found, console: Console) -> None:
     )  # fmt: skip
     if len(found.front) > ROWS:
         say(console, f"… and {len(found.front) - ROWS} more in {RESULT_FILE}")
+    if found.recommended is not None:
+        _show_recommendation(found.sampler, found.recommended, console)
     if test := found.tested:
         interval = "" if test.low_nats is None else f" [{number(test.low_nats)}, {number(test.high_nats)}]"
         others = "".join(f", {n} {what}" for n, what in ((test.diverged, "diverged"), (test.crashed, "crashed")) if n)
@@ -116,6 +118,18 @@ def _show_found(found: Result, winner: Found, console: Console) -> None:
             f"the winner on {len(test.seeds)} unseen seeds: {number(test.mean_nats)} nats{interval}{others}; tuned on"
             f" {number(winner.values['loss_nats'])}, optimism {number(test.optimism_nats, '+.4f')}",
         )
+
+
+def _show_recommendation(sampler: str, found: Mapping[str, Any], console: Console) -> None:
+    setting = " ".join(f"{key}={_cell(value)}" for key, value in found["params"].items())
+    expected = ""
+    if "loss" in found:
+        expected = f": loss {number(found['loss'])} [{number(found['low'])}, {number(found['high'])}]"
+    if "expected_regret" in found:
+        expected += f", expected regret {number(found['expected_regret'], '.4f')}"
+    say(console, f"{sampler} recommends {setting}{expected}")
+    for text in found.get("warnings", ()):
+        say(console, f"warning: {text}", "yellow")
 
 
 def _counts(outcomes: Mapping[str, int]) -> str:

@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -34,7 +35,7 @@ class Problem:
         """Of the study: its runs, its journal, its result."""
         return self.asked.folder
 
-    @property
+    @cached_property
     def tuning_seeds(self) -> tuple[int, ...]:
         return self.settings.tuning_seeds or (self.spec({}).seed,)
 
@@ -50,22 +51,17 @@ class Problem:
         """
         seeds = self.settings.tuning_seeds if seeds is None else seeds
         overrides = [self.space.overrides(params, seed=seed) for seed in seeds or (None,)]
-        try:
+        with _of(params):
             return planned(self.asked.job(each) for each in overrides).runs
-        except Refused as refused:
-            said = ", ".join(f"{key}={value}" for key, value in params.items())
-            raise Refused(f"{said} is in the space and cannot be run: {refused}") from None
 
     def spec(self, params: Mapping[str, Any]) -> RunSpec:
         """The run of a setting as it is stated, of any size; what is not given is at its first value."""
         full = {parameter.key: parameter.ends[0] for parameter in self.space.parameters} | dict(params)
-        job = self.asked.job(self.space.overrides(full, seed=None))
-        with refusing():
-            plain = as_mapping(job.config)
-        return spec_from_config(plain)
+        with _of(full), refusing():
+            return spec_from_config(as_mapping(self.asked.job(self.space.overrides(full, seed=None)).config))
 
     def cost_flops(self, params: Mapping[str, Any]) -> int:
-        """Training FLOPs of one run of a setting; remembered, as samplers ask often."""
+        """Training FLOPs of one run of a setting, in the space or beyond it; remembered, as samplers ask often."""
         nearest = self.space.nearest(params)
         key = tuple(nearest.items())
         if key not in self._costs:
@@ -114,6 +110,16 @@ def problem_of(asked: Multirun) -> Problem:
     if shared := sorted(set(problem.tuning_seeds) & set(settings.testing_seeds)):
         raise Refused(f"seed {shared[0]} is tuned on and in testing_seeds: a test is of seeds that were not tuned on")
     return problem
+
+
+@contextmanager
+def _of(params: Mapping[str, Any]) -> Iterator[None]:
+    """A refusal says of which setting it is."""
+    try:
+        yield
+    except Refused as refused:
+        said = ", ".join(f"{key}={value}" for key, value in params.items())
+        raise Refused(f"the run with {said} is not accepted: {refused}") from None
 
 
 def _neighbours(space: Space, first: Mapping[str, Any]) -> Iterator[dict[str, Any]]:

@@ -64,10 +64,18 @@ class Result:
     winner: Found | None
     front: tuple[Found, ...]
     tested: Tested | None
+    recommended: Mapping[str, Any] | None  # by the sampler, where it does: `params` and what it says of them
 
     def write(self, folder: Path) -> None:
         """Put it into the study's folder, whole."""
         write_atomically(folder / RESULT_FILE, json.dumps(asdict(self) | {"version": RESULT_VERSION}, indent=1) + "\n")
+
+
+def kept_recommendation(folder: Path) -> Mapping[str, Any] | None:
+    """What the sampler recommended when the search was last launched."""
+    file = folder / RESULT_FILE
+    found: Mapping[str, Any] | None = json.loads(file.read_text())["recommended"] if file.exists() else None
+    return found
 
 
 def winner(past: History) -> FrozenTrial | None:
@@ -75,8 +83,8 @@ def winner(past: History) -> FrozenTrial | None:
     return past.best_first[0] if past.best_first else None
 
 
-def result_of(problem: Problem, past: History) -> Result:
-    """What a search has found so far, from its study and its run folders."""
+def result_of(problem: Problem, past: History, recommended: Mapping[str, Any] | None) -> Result:
+    """What a search has found so far, from its study and its run folders, and by its sampler."""
     best = winner(past)
     diverged = sum(trial.user_attrs["outcome"] == Outcome.DIVERGED for trial in past.ended)
     return Result(
@@ -91,6 +99,7 @@ def result_of(problem: Problem, past: History) -> Result:
         winner=None if best is None else _found(problem, best),
         front=tuple(_found(problem, trial) for trial in past.front),
         tested=None if best is None else tested(problem, best),
+        recommended=recommended,
     )  # fmt: skip
 
 

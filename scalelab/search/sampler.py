@@ -3,15 +3,16 @@
 import importlib.util
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import asdict, is_dataclass
 from typing import Any
 
 import optuna
+from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, TrialState
 
-from scalelab.composing import refusing
 from scalelab.errors import Refused
 from scalelab.search.settings import Settings
 from scalelab.search.space import Space
@@ -19,6 +20,7 @@ from scalelab.search_views import quiet
 
 NEEDS = {"optuna.samplers.CmaEsSampler": "cmaes"}  # packages that Optuna itself does not bring
 GRID = "scalelab.search.sampler.GridSampler"
+COSTED = ("scalelab.samplers.carbs.sampler.CarbsSampler",)  # take a loss and a cost
 ALONE = ("optuna.samplers.CmaEsSampler",)  # take no second objective
 
 
@@ -37,14 +39,34 @@ def sampler_of(settings: Settings, space: Space, *, cost: Callable[[Mapping[str,
             f"{settings.sampler_name} takes one objective, not {', '.join(settings.objectives)}:"
             " set hydra.sweeper.objectives=[loss_nats], or take another sampler"
         )
+    if target in COSTED and settings.objectives[1:] != ("cost_flops",):
+        raise Refused(
+            f"{settings.sampler_name} minimises a loss and a cost, not {', '.join(settings.objectives)}:"
+            " set hydra.sweeper.objectives=[loss_nats,cost_flops]"
+        )
     given = {"search_space": _grid(space)} if target == GRID else {}
-    with quiet(), refusing():
-        sampler = instantiate(settings.sampler, **given, _convert_="all")
+    try:
+        with quiet():
+            sampler = instantiate(settings.sampler, **given, _convert_="all")
+    except InstantiationException as error:
+        cause = error.__cause__ or error
+        if isinstance(cause, Refused):
+            raise cause from None
+        raise Refused(f"sampler {target}: {str(cause).splitlines()[0]}") from None
     if not isinstance(sampler, BaseSampler):
         raise Refused(f"sampler {target} is no sampler of Optuna's: accepted are subclasses of BaseSampler")
     if bind := getattr(sampler, "bind", None):
         bind(cost=cost)
     return NearestSampler(sampler, space) if any(p.is_scale for p in space.parameters) else sampler
+
+
+def recommendation(sampler: BaseSampler, study: optuna.Study) -> dict[str, Any] | None:
+    """The setting that a sampler recommends by all that was told, and what it says of it; None of most samplers."""
+    inner = sampler.inner if isinstance(sampler, NearestSampler) else sampler
+    if (recommend := getattr(inner, "recommend", None)) is None:
+        return None
+    found = recommend(study)
+    return asdict(found) if is_dataclass(found) and not isinstance(found, type) else {"params": dict(found)}
 
 
 def _grid(space: Space) -> dict[str, list[Any]]:
@@ -71,31 +93,31 @@ class NearestSampler(BaseSampler):
     """A sampler whose numbers go to the nearest that the space accepts, before they are stored as a trial's own."""
 
     def __init__(self, sampler: BaseSampler, space: Space) -> None:
-        self._sampler = sampler
+        self.inner = sampler
         self._space = space
 
     def __str__(self) -> str:
-        return str(self._sampler)
+        return str(self.inner)
 
     def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        return self._sampler.infer_relative_search_space(study, trial)
+        return self.inner.infer_relative_search_space(study, trial)
 
     def sample_relative(
         self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        return self._space.nearest(self._sampler.sample_relative(study, trial, search_space))
+        return self._space.nearest(self.inner.sample_relative(study, trial, search_space))
 
     def sample_independent(
         self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
-        value = self._sampler.sample_independent(study, trial, param_name, param_distribution)
+        value = self.inner.sample_independent(study, trial, param_name, param_distribution)
         return self._space.nearest({param_name: value})[param_name]
 
     def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
-        self._sampler.before_trial(study, trial)
+        self.inner.before_trial(study, trial)
 
     def after_trial(self, study: optuna.Study, trial: FrozenTrial, state: TrialState, values: Any) -> None:
-        self._sampler.after_trial(study, trial, state, values)
+        self.inner.after_trial(study, trial, state, values)
 
     def reseed_rng(self) -> None:
-        self._sampler.reseed_rng()
+        self.inner.reseed_rng()

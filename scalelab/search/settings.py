@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import MissingMandatoryValue
 
-from scalelab.composing import refusing
 from scalelab.errors import Refused, unknown
 from scalelab.search.objectives import OBJECTIVES
 from scalelab.values import integer, real
@@ -38,16 +38,20 @@ class Settings:
 
 def read(config: DictConfig) -> Settings:
     """The settings of a sweeper's configuration; `Refused` on a value that is not accepted."""
-    with refusing():
+    try:
         plain: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    except MissingMandatoryValue as error:
+        raise Refused(f"{error.full_key} is not given, and has no usual value") from None
     objectives = _listed(plain, "objectives")
     if not objectives or len(set(objectives)) < len(objectives):
-        raise Refused(f"objectives={objectives}: accepted are different ones of {', '.join(OBJECTIVES)}")
+        raise Refused(f"objectives={list(objectives)}: accepted are different ones of {', '.join(OBJECTIVES)}")
     for name in objectives:
         if name not in OBJECTIVES:
             raise unknown("objective", name, OBJECTIVES)
     if objectives[0] != "loss_nats":
-        raise Refused(f"objectives={objectives}: accepted is loss_nats as the first, it is what a recipe is chosen by")
+        raise Refused(
+            f"objectives={list(objectives)}: accepted is loss_nats as the first, it is what a recipe is chosen by"
+        )
     if not isinstance(plain["sampler"], dict) or "_target_" not in plain["sampler"]:
         raise Refused(f"sampler={plain['sampler']!r}: accepted is a choice of hydra/sweeper/sampler=NAME")
     tuning = None if plain["tuning_seeds"] is None else _seeds(plain, "tuning_seeds")

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from hydra.core.override_parser.types import Override, Transformer
+from hydra.core.override_parser.types import Override, Transformer, ValueType
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
 from scalelab.composing import refusing
@@ -43,8 +43,8 @@ class Parameter:
         return self.values is not None and not isinstance(self.distribution, CategoricalDistribution)
 
     def nearest(self, value: Any) -> Any:
-        """The value itself, or where it is one of a scale the nearest that is accepted, in logarithms if tagged so."""
-        if self.values is None or not self.is_scale:
+        """The value itself, or between the values of a scale the nearest of them, in logarithms if tagged so."""
+        if self.values is None or not self.is_scale or not self.ends[0] <= value <= self.ends[1]:
             return value
         unit: Callable[[Any], float] = math.log if self.distribution.log else float  # type: ignore[attr-defined]
         return min(self.values, key=lambda accepted: abs(unit(accepted) - unit(value)))
@@ -117,6 +117,8 @@ def written(value: Any) -> Value:
 
 
 def _parameter(key: str, override: Override) -> Parameter:
+    if override.value_type is ValueType.GLOB_CHOICE_SWEEP:
+        raise Refused(f"{override.input_line}: accepted are the names themselves, separated by commas")
     value: Any = override.value()
     tags: set[str] = getattr(value, "tags", set())
     if odd := tags - {"log"}:

@@ -24,10 +24,10 @@ REFUSED: dict[str, tuple[list[str], str]] = {
     "empty interval": (["lr=interval(1,1)"], "the lower first"),
     "log of nothing": (["lr=tag(log,interval(0,1))"], "above 0"),
     "unknown key": (["widht=interval(1,2)"], "unknown key 'widht'|unknown key widht"),
-    "an end that is no run": (["width=int(interval(32,50))"], "width=50 is in the space and cannot be run: head_dim"),
+    "an end that is no run": (["width=int(interval(32,50))"], "the run with width=50 is not accepted: head_dim"),
     "two ends that are no run": (
         ["tokens=range(640,6401,640)", "batch_tokens=64,256"],
-        "tokens=640, batch_tokens=256 is in the space and cannot be run",
+        "the run with tokens=640, batch_tokens=256 is not accepted",
     ),
     "no trials": ([LR, "hydra.sweeper.n_trials=0"], "n_trials=0: accepted is a whole number of at least 1"),
     "n_trials no number": ([LR, "hydra.sweeper.n_trials=many"], "n_trials='many'"),
@@ -42,6 +42,14 @@ REFUSED: dict[str, tuple[list[str], str]] = {
     "no sampler": ([LR, "hydra.sweeper.sampler._target_=scalelab.nowhere.Sampler"], "scalelab.nowhere"),
     "not a sampler": ([LR, "hydra.sweeper.sampler._target_=builtins.dict"], "is no sampler of Optuna's"),
     "unknown argument": ([LR, "+hydra.sweeper.sampler.colour=red"], "colour"),
+    "one objective for two": (
+        [LR, "hydra/sweeper/sampler=carbs", "hydra.sweeper.objectives=[loss_nats]"],
+        "CarbsSampler minimises a loss and a cost",
+    ),
+    "a refused argument": ([LR, "hydra/sweeper/sampler=carbs", "hydra.sweeper.sampler.opening=0"], "opening is 0"),
+    "no target of a law": ([LR, "hydra/sweeper/sampler=law"], "hydra.sweeper.sampler.target is not given"),
+    "params that are none": ([LR, "hydra.sweeper.params=3"], "params=3: accepted are keys below it"),
+    "names by pattern": (["optimizer=glob(a*)"], "accepted are the names themselves"),
     "a grid of an interval": ([LR, "hydra/sweeper/sampler=grid"], "a grid takes range"),
     "seeds on both sides": (
         [LR, "hydra.sweeper.tuning_seeds=[0,1]", "hydra.sweeper.testing_seeds=[1]"],

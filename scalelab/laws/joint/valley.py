@@ -15,7 +15,7 @@ from scalelab.laws.law import Array
 LARGEST = 30.0  # of the exponent: e^30 is a loss that no run reports
 
 
-def valley(x: Array, skew: float) -> tuple[Array, Array, Array]:
+def valley(x: Array, skew: Array | float) -> tuple[Array, Array, Array]:
     """V/κ and its derivatives by x and by s."""
     u = np.clip(skew * x, -40.0, LARGEST)
     near = np.abs(u) < 1e-3  # where the formula would subtract equal numbers, its series

@@ -73,6 +73,8 @@ class Axis:
             nearest = min(self.values, key=lambda value: abs(self.inward(value) - unit))
             return next(choice for choice in self.distribution.choices if choice == nearest)
         value = math.exp(unit) if self.log else self.low + unit * (self.high - self.low) / LINEAR_WIDTH
+        if unit <= self.range[0]:
+            value = self.low  # which its logarithm's exponential is only nearly
         step = None if self.distribution.log else self.distribution.step  # type: ignore[attr-defined]
         if step is not None:
             value = self.low + round((value - self.low) / step) * step

@@ -8,9 +8,9 @@ import numpy as np
 
 from scalelab.laws.law import Array
 from scalelab.samplers.evidence import Outcome, Seen
-from scalelab.samplers.law import edge, posterior
+from scalelab.samplers.law import edge, fitting
 from scalelab.samplers.law.coordinates import Coordinates
-from scalelab.samplers.law.mean import Law, Points, joined
+from scalelab.samplers.law.mean import Law, Points, Rows, joined
 from scalelab.samplers.law.prior import theta_prior
 from scalelab.samplers.law.roles import role
 from scalelab.samplers.law.target import Outlook
@@ -68,18 +68,9 @@ def outlook(
         starts.append(mean_P.copy())
         starts[-1][[law.first(place) for place in range(len(law.hypers))]] = points.hyper_NH[row]
     rate = rate_of(coordinates)
-    bound = None if rate is None or not len(runs.diverged) else posterior.Bound(place=rate, points=runs.diverged)
-    fitted = posterior.fit(
-        law,
-        points,
-        loss_N / unit,
-        mean_P=mean_P,
-        sd_P=sd_P,
-        unit=unit,
-        starts=starts,
-        bound=bound,
-        judged=judged,
-    )
+    bound = None if rate is None or not len(runs.diverged) else fitting.Bound(place=rate, points=runs.diverged)
+    told = fitting.Runs(points=points, loss_N=loss_N / unit, bound=bound)
+    fitted = fitting.fit(law, told, mean_P=mean_P, sd_P=sd_P, unit=unit, starts=starts, judged=judged)
     every = joined([points, runs.diverged])
     diverged_N = np.append(np.zeros(len(points)), np.ones(len(runs.diverged)))
     return Outlook.of(coordinates, fitted, edge.fit(law, fitted.theta_P, every, diverged_N, rate=rate), rng)
@@ -92,7 +83,7 @@ def centre(coordinates: Coordinates, start: Mapping[str, Any]) -> Array:
     ])  # fmt: skip
 
 
-def _kept(runs: Runs) -> Array:
+def _kept(runs: Runs) -> Rows:
     """The runs that say most, at most `KEPT`: the lowest losses among those of like cost."""
     n = len(runs.loss_N)
     if n <= KEPT:

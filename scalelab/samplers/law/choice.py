@@ -19,9 +19,8 @@ from scalelab.samplers.law.target import Outlook, best, unknown_at
 JUMP = 8.0  # times the dearest run that ended: no run costs more
 SHARE = 1 / 8  # of the target's cost, or a quarter of all that was spent if that is more: no run costs more
 OF_SPENT = 1 / 4
-GUARDS = 0.4  # of what was spent: guards cost no more
+GUARDS = 0.25  # of what was spent: guards cost no more
 GUARD_OF_SPENT = 1 / 3
-OVERHEAD = 1e-3  # of the target's cost: what a run costs beside its FLOPs
 SENSIBLE = 1.2  # times the lowest floor that as much compute buys: scales above are left alone
 EACH = 24  # settings considered at a scale
 HEIGHT = 0.006  # above the valley's bottom, as a share of the loss, of the farther settings
@@ -36,10 +35,11 @@ def allowed(runs: Runs, target_flops: float, considered: Spots, cap_flops: float
 
 
 def search(
-    outlook: Outlook, considered: Spots, target: Spots, runs: Runs, most: float, guarded: float,
+    outlook: Outlook, considered: Spots, target: Spots, runs: Runs, most: float, guarded: float, overhead: float,
     rng: np.random.Generator,
 ) -> Chosen:  # fmt: skip
-    """A run of the search; `guarded` is what guards have cost, `most` what this run may."""
+    """A run of the search; `most` is what it may cost, `guarded` what guards have, `overhead` what a run costs beside
+    its FLOPs."""
     floor_M = outlook.posterior.law.floor(outlook.posterior.theta_P[None], considered.points)[0]
     posterior = outlook.posterior.also(runs.running) if len(runs.running) else outlook.posterior
     if guarded < GUARDS * runs.spent and len(runs.loss_N) >= 2 * (len(outlook.coordinates.hypers) + OPENING):
@@ -54,8 +54,8 @@ def search(
     actions = best(target, outlook, rng)
     unknown = unknown_at(target, outlook, actions)
     gain_ME = gains(outlook, posterior, unknown, about(spots.points, hyper_MEH, code_MEO)).reshape(codes.shape)
-    score_ME = gain_ME / (spots.cost_M + OVERHEAD * target.cost_M.max())[:, None]
-    m, e = np.unravel_index(int(score_ME.argmax()), codes.shape)
+    score_ME = gain_ME / (spots.cost_M + overhead)[:, None]
+    m, e = divmod(int(score_ME.argmax()), EACH)
     return Chosen(
         params=outlook.coordinates.params(spots.scales[m], hyper_MEH[m, e], choices[codes[m, e]]), phase="law",
         why=f"lowers the expected regret at the target by {gain_ME[m, e]:.2%} for {spots.cost_M[m]:.3g} FLOPs",
@@ -70,7 +70,10 @@ def _settings(outlook: Outlook, spots: Spots, rng: np.random.Generator) -> tuple
     radius_H = np.sqrt(2 * HEIGHT * np.exp(-outlook.posterior.theta_P[curvature]))
     width_ME1 = rng.choice(WIDTHS, size=(m, EACH, 1))
     off_MEH = rng.standard_normal((m, EACH, h)) * width_ME1 * np.clip(radius_H, NEAREST, FARTHEST)
-    hyper_MEH = np.clip(outlook.optimum(spots.points)[:, None] + off_MEH, *coordinates.bounds_H)
+    # Half of them about the most likely optimum, half about what else it may be.
+    centre_EMH = law.optimum(outlook.draw_DP[rng.integers(len(outlook.draw_DP), size=EACH)], spots.points)
+    centre_EMH[::2] = law.optimum(outlook.posterior.theta_P[None], spots.points)
+    hyper_MEH = np.clip(centre_EMH.swapaxes(0, 1) + off_MEH, *coordinates.bounds_H)
     return hyper_MEH, rng.integers(len(coordinates.choices), size=(m, EACH))
 
 

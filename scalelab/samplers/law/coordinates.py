@@ -71,7 +71,8 @@ class Coordinates:
         rest = {name: its for name, its in distributions.items() if name not in scales and not its.single()}
         axes = {name: Axis.of(name, its) for name, its in rest.items()}
         weight_TS = np.array([[float(powers.get(name, 0.0)) for name in scales] for powers in sizes.values()])
-        if np.linalg.matrix_rank(weight_TS) < len(scales):
+        weight_TS = weight_TS.reshape(len(sizes), len(scales))
+        if scales and np.linalg.matrix_rank(weight_TS) < len(scales):
             raise Refused(
                 f"sizes {', '.join(sizes)} do not tell the scales {', '.join(scales)} apart: give as many, independent"
             )
@@ -82,14 +83,16 @@ class Coordinates:
             hypers=tuple(axis for axis in axes.values() if axis is not None),
             others={n: its for n, its in rest.items() if axes[n] is None and isinstance(its, CategoricalDistribution)},
             sizes=tuple(sizes), weight_TS=weight_TS, cost=cost, middle_S=middle_S,
-            log_cost_middle=math.log(checked(cost(middle), middle)),
+            log_cost_middle=math.log(flops_of(cost, middle)),
         )  # fmt: skip
 
     def points(self, params: Sequence[Params]) -> Points:
         """The points of trials."""
         return self._points(
-            np.array([[a.inward(p[a.name]) for a in self.scales] for p in params]).reshape(-1, len(self.scales)),
-            np.array([math.log(checked(self.cost(p), p)) for p in params]),
+            np.array([[a.inward(p[a.name]) for a in self.scales] for p in params]).reshape(
+                len(params), len(self.scales)
+            ),
+            np.array([math.log(flops_of(self.cost, p)) for p in params]),
             np.array([[a.inward(p[a.name]) for a in self.hypers] for p in params]).reshape(
                 len(params), len(self.hypers)
             ),
@@ -99,8 +102,9 @@ class Coordinates:
     def spots(self, scales: Sequence[dict[str, Any]]) -> Spots:
         """Scales to choose from."""
         n = len(scales)
-        cost_M = np.array([checked(self.cost(scale), scale) for scale in scales])
+        cost_M = np.array([flops_of(self.cost, scale) for scale in scales])
         unit_MS = np.array([[a.inward(scale[a.name]) for a in self.scales] for scale in scales])
+        unit_MS = unit_MS.reshape(n, len(self.scales))
         nothing = (np.zeros((n, len(self.hypers))), np.zeros((n, self.columns)))
         return Spots(scales=scales, points=self._points(unit_MS, np.log(cost_M), *nothing), cost_M=cost_M)
 
@@ -108,7 +112,7 @@ class Coordinates:
         """Points about one scale, in the law's units and also beyond the bounds, all at its cost."""
         base_S = np.array([a.inward(scale[a.name]) for a in self.scales])
         n = len(step_NS)
-        log_cost_N = np.full(n, math.log(checked(self.cost(scale), scale)))
+        log_cost_N = np.full(n, math.log(flops_of(self.cost, scale)))
         return self._points(base_S + step_NS, log_cost_N, hyper_NH, self.encoded([choice] * n))
 
     def _points(self, scale_NS: Array, log_cost_N: Array, hyper_NH: Array, other_NO: Array) -> Points:
@@ -158,13 +162,19 @@ def about(points: Points, hyper_MEH: Array, other_MEO: Array) -> Points:
     )  # fmt: skip
 
 
-def checked(flops: float, params: Params) -> float:
-    """A cost that is one.
+def flops_of(cost: Cost, params: Params) -> float:
+    """What a run with these parameters costs.
 
     Raises:
-        Refused: where it is not a positive number.
+        Refused: where that is not a positive number, or is made of what sets no scale.
     """
+    given = ", ".join(f"{name}={value}" for name, value in params.items())
+    try:
+        flops = cost(params)
+    except KeyError as missing:
+        raise Refused(
+            f"the cost reads {missing} and is asked for scales alone, {given}: name {missing} in scales"
+        ) from None
     if not 0 < flops < math.inf:
-        given = ", ".join(f"{name}={value}" for name, value in params.items())
         raise Refused(f"the cost of {given} is {flops}: accepted is a positive number of FLOPs")
     return float(flops)

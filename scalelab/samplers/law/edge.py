@@ -61,4 +61,4 @@ def fit(law: Law, theta_P: Array, points: Points, diverged_N: Array, *, rate: in
         weight_F = weight_F - step_F / max(1.0, float(np.abs(step_F).max()))
         if np.abs(step_F).max() < 1e-6:
             break
-    return Edge(law=law, theta_P=theta_P, weight_F=weight_F, covariance_FF=np.linalg.inv(hessian_FF))
+    return Edge(law=law, theta_P=theta_P, weight_F=weight_F, covariance_FF=np.asarray(np.linalg.inv(hessian_FF)))

@@ -5,17 +5,20 @@
 
 t are centred ln sizes (parameters, tokens), x the centred ln cost. R is unit lower triangular: hyperparameters
 interact, as AdamW's weight decay does with the learning rate and the batch through its time scale (arXiv:2505.13738).
-The floor is that of arXiv:2203.15556 eq. 2, the valley that of `laws.joint.valley`. Far from its bottom it rises ever more
-slowly (W): a loss is bounded by that of an untrained model. The bends q say that no power law holds for ever.
+The floor is that of arXiv:2203.15556 eq. 2, the valley that of `laws.joint.valley`; far from its bottom it rises ever
+more slowly (W), since a loss is bounded by that of an untrained model. The bends q say that no power law holds far.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from scalelab.laws.joint.valley import valley
 from scalelab.laws.law import Array
+
+Rows = slice | npt.NDArray[np.intp]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -31,9 +34,9 @@ class Points:
     def __len__(self) -> int:
         return len(self.cost_N)
 
-    def __getitem__(self, rows: object) -> "Points":
+    def __getitem__(self, rows: Rows) -> "Points":
         return Points(size_NT=self.size_NT[rows], cost_N=self.cost_N[rows], hyper_NH=self.hyper_NH[rows],
-                      other_NO=self.other_NO[rows])  # type: ignore[index]  # fmt: skip
+                      other_NO=self.other_NO[rows])  # fmt: skip
 
 
 def joined(parts: Sequence[Points]) -> Points:

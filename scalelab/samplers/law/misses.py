@@ -16,7 +16,7 @@ from scipy.linalg import cho_factor, cho_solve
 from scipy.optimize import minimize
 
 from scalelab.laws.law import Array
-from scalelab.samplers.law.mean import Points, joined
+from scalelab.samplers.law.mean import Points, Rows, joined
 
 REACH_SIZE = 1.6  # e-folds of size over which what is missed is alike: assumed
 REACH_HYPER = 1.4  # e-folds of a setting: assumed
@@ -39,9 +39,9 @@ class At:
     height_N: Array
     by_optimum_NH: Array
 
-    def __getitem__(self, rows: object) -> "At":
+    def __getitem__(self, rows: Rows) -> "At":
         return At(points=self.points[rows], loss_N=self.loss_N[rows], slope_NP=self.slope_NP[rows],
-                  height_N=self.height_N[rows], by_optimum_NH=self.by_optimum_NH[rows])  # type: ignore[index]  # fmt: skip
+                  height_N=self.height_N[rows], by_optimum_NH=self.by_optimum_NH[rows])  # fmt: skip
 
 
 def joined_at(each: Sequence[At]) -> At:
@@ -112,7 +112,7 @@ def sizes(
     scaled_NP = at.slope_NP * prior_sd_P
     n = len(residual_N)
     law_NN = scaled_NP @ scaled_NP.T + np.diag(untold_N + 1e-12)
-    free = slice(5, 6) if none else slice(0, 6)
+    free = np.arange(4 if none else 0, 6)
 
     def surprise(free_K: Array) -> tuple[float, Array]:
         log_K = np.where(np.arange(6) < 4, PRIOR + NOTHING, PRIOR)
@@ -127,7 +127,7 @@ def sizes(
         slope_K = np.append((each * pull_NN).sum(axis=(1, 2)), (noise_N * np.diag(pull_NN)).sum()) + off_K / PRIOR_SD
         return float(value), slope_K[free]
 
-    bounds = [(usual - LESS, usual + more) for usual, more in zip(PRIOR, MORE, strict=True)][free]
+    bounds = [(usual - LESS, usual + more) for usual, more in zip(PRIOR[free], np.array(MORE)[free], strict=True)]
     found = minimize(surprise, start_K[free], jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": 25})
     log_K = start_K.copy()
     log_K[free] = found.x

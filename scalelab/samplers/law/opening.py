@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from optuna.distributions import BaseDistribution, CategoricalDistribution
 from scipy.stats import qmc
 
-from scalelab.laws.law import Array
 from scalelab.samplers.law.axis import Axis
 from scalelab.samplers.law.belief import Runs, centre, rate_of
 from scalelab.samplers.law.coordinates import Coordinates, Spots
@@ -43,7 +43,7 @@ def opening(
     if len(runs.loss_N):
         middle_H = runs.ended.hyper_NH[int(np.argmin(runs.loss_N))]
     elif (rate := rate_of(coordinates)) is not None:
-        middle_H[rate] -= LOWER * len(runs.diverged)
+        middle_H[rate] = max(middle_H[rate] - LOWER * len(runs.diverged), coordinates.bounds_H[0][rate])
     hyper_H = np.clip(middle_H + REACH * (2 * unit_H - 1), *coordinates.bounds_H)
     rows = _near(coordinates, considered, start)
     choice = coordinates.choices[int(rng.integers(len(coordinates.choices)))]
@@ -51,12 +51,12 @@ def opening(
     return Chosen(params=params, phase="opening", why=f"{len(runs.loss_N)} runs ended, {len(runs.diverged)} diverged")
 
 
-def _near(coordinates: Coordinates, considered: Spots, start: Mapping[str, Any]) -> Array:
+def _near(coordinates: Coordinates, considered: Spots, start: Mapping[str, Any]) -> npt.NDArray[np.intp]:
     """The scales of the opening: about as cheap as the start's, and not far from it."""
     if not all(axis.name in start for axis in coordinates.scales):
         return np.flatnonzero(considered.cost_M <= NEAR * considered.cost_M.min())
     here = coordinates.spots([{axis.name: start[axis.name] for axis in coordinates.scales}])
-    far_M = np.abs(considered.points.size_NT - here.points.size_NT).max(axis=1)
+    far_M = np.abs(considered.points.size_NT - here.points.size_NT).max(axis=1, initial=0.0)
     cheap_M = considered.cost_M <= max(NEAR * here.cost_M[0], considered.cost_M.min())
     return np.flatnonzero(cheap_M & (far_M <= max(REACH, far_M[cheap_M].min())))
 
@@ -67,11 +67,13 @@ def independent(
 ) -> Any:  # fmt: skip
     """A value of one parameter before the space is known: the start's, or the middle (a scale's lowest); about that
     where it is not the first trial's."""
+    if first and name in start:
+        return start[name]
     axis = Axis.of_scale(name, distribution) if scale else Axis.of(name, distribution)
     if axis is None:
         assert isinstance(distribution, CategoricalDistribution)
         choices = distribution.choices
-        return start.get(name, choices[0]) if first else choices[int(rng.integers(len(choices)))]
+        return choices[0] if first else choices[int(rng.integers(len(choices)))]
     low, high = axis.range
     middle = axis.inward(start[name]) if name in start else low if scale else (low + high) / 2
     moved = 0.0 if first or scale else REACH * rng.uniform(-1, 1)

@@ -27,6 +27,7 @@ from scalelab.samplers.law.recommendation import Recommendation, recommendation
 from scalelab.samplers.law.scales import considered
 from scalelab.samplers.law.target import spots_of
 
+OVERHEAD = 1e-3  # of the target's cost: what a run costs beside its FLOPs, where it is not said
 RECOMMENDING = 1 << 40  # in place of a trial's number
 
 
@@ -34,7 +35,8 @@ class LawSampler(BaseSampler):
     """Chooses the run that says most about the target per FLOP.
 
     Args:
-        scales: the parameters that set the scale of a run, as "N" and "D", or "width" and "tokens".
+        scales: the parameters that set the scale of a run, as "N" and "D", or "width" and "tokens"; none where all
+            runs are of the target's scale.
         target: where a setting is wanted, by scale. A scale that is left out is free: with {"C": 1e22} the best N of
             that compute is recommended too.
         cost: FLOPs of a run with given parameters, of which it reads the scales; `bind` gives it later.
@@ -46,6 +48,9 @@ class LawSampler(BaseSampler):
         priors: (mean, sd) of parameters of the law, as {"lr ~ tokens": (-0.3, 0.2)}, in place of the literature's.
         cap_flops: no run costs more; where left out, an eighth of the target's cost, or a quarter of what was spent.
         budget_flops: what all runs may cost.
+        overhead_flops: what a run costs beside its FLOPs, its start and its place in the queue: the larger, the fewer
+            and dearer are the runs that are chosen. With so many runs and so much compute to spend, it is their ratio.
+            A thousandth of the target's cost where left out.
         seed: suggestions are the same for the same trials, in any process; None draws one.
 
     All comes from the study's trials: a killed study resumes, any number of workers may suggest. A trial says how it
@@ -67,13 +72,20 @@ class LawSampler(BaseSampler):
         priors: Mapping[str, Sequence[float]] | None = None,
         cap_flops: float | None = None,
         budget_flops: float | None = None,
+        overhead_flops: float | None = None,
         seed: int | None = None,
     ) -> None:
-        if isinstance(scales, str) or not scales or len(set(scales)) < len(scales):
-            raise Refused(f"scales={scales!r}: accepted is a list of one or more parameters, each once")
-        for name, flops in {"cap_flops": cap_flops, "budget_flops": budget_flops}.items():
+        if isinstance(scales, str) or len(set(scales)) < len(scales):
+            raise Refused(f"scales={scales!r}: accepted is a list of parameters, each once")
+        for name, flops in {
+            "cap_flops": cap_flops,
+            "budget_flops": budget_flops,
+            "overhead_flops": overhead_flops,
+        }.items():
             if flops is not None and not flops > 0:
                 raise Refused(f"{name}={flops}: accepted is a positive number")
+        if seed is not None and (seed < 0 or int(seed) != seed):
+            raise Refused(f"seed={seed}: accepted is a whole number from 0")
         if parametrization is not None:
             table(parametrization)  # refuses what is none
         self.scales, self.target, self.start = tuple(scales), dict(target), dict(start or {})
@@ -82,7 +94,7 @@ class LawSampler(BaseSampler):
             parametrization,
             {name: _pair(name, p) for name, p in (priors or {}).items()},
         )
-        self.cap_flops, self.budget_flops = cap_flops, budget_flops
+        self.cap_flops, self.budget_flops, self.overhead_flops = cap_flops, budget_flops, overhead_flops
         self._seed = int(np.random.SeedSequence().generate_state(1)[0]) if seed is None else int(seed)
         self._cost = cost
         self._laid_out: tuple[dict[str, BaseDistribution], Coordinates, Spots, Spots] | None = None
@@ -95,8 +107,8 @@ class LawSampler(BaseSampler):
         """Nothing to do: a suggestion's randomness comes from the seed and the trial's number."""
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        """What all trials so far have in common, those that run or failed too: a first run may diverge."""
-        return _common([other for other in study.get_trials(deepcopy=False) if other.number != trial.number])
+        """What the trials so far have in common."""
+        return self._space([other for other in study.get_trials(deepcopy=False) if other.number != trial.number])
 
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
@@ -110,12 +122,17 @@ class LawSampler(BaseSampler):
         trials = study.get_trials(deepcopy=False)
         runs = Runs.of(evidence(trials, search_space), coordinates)
         left = np.inf if self.budget_flops is None else self.budget_flops - runs.spent
-        if left < spots.cost_M.min():
+        cheapest = float(spots.cost_M.min())
+        cap = np.inf if self.cap_flops is None else self.cap_flops
+        if cap < cheapest:
+            raise Refused(f"cap_flops={cap:.3g}: the cheapest run of the space costs {cheapest:.3g}, give that or more")
+        if left < cheapest:
             raise Refused(
                 f"budget_flops={self.budget_flops:.3g} is spent: {runs.spent:.3g} FLOPs in {len(trials)} trials;"
                 " recommend(study) says what was found"
             )
-        chosen = opening(coordinates, spots, runs, self.start, trial.number, self._seed)
+        affordable = spots[np.flatnonzero(spots.cost_M <= min(cap, left))]
+        chosen = opening(coordinates, affordable, runs, self.start, trial.number, self._seed)
         if chosen is None:
             rng = np.random.default_rng([self._seed, trial.number])
             guarded = sum(
@@ -124,7 +141,8 @@ class LawSampler(BaseSampler):
             )  # fmt: skip
             belief = outlook(runs, coordinates, self.start, self.parametrization, self.priors, rng)
             most = choice.allowed(runs, float(target.cost_M.max()), spots, self.cap_flops, left)
-            chosen = choice.search(belief, spots, target, runs, most, guarded, rng)
+            overhead = OVERHEAD * float(target.cost_M.max()) if self.overhead_flops is None else self.overhead_flops
+            chosen = choice.search(belief, spots, target, runs, most, guarded, overhead, rng)
         mark(study, trial, chosen.phase, chosen.why)
         announce(study, trial, chosen.params, {name: search_space[name] for name in chosen.params})
         return dict(chosen.params)
@@ -133,6 +151,7 @@ class LawSampler(BaseSampler):
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
         """The start's value, or about it after the first trial: of the opening, and of what not all trials have."""
+        _check_start(self.start, {param_name: param_distribution})
         return independent(
             param_name, param_distribution, self.start, scale=param_name in self.scales,
             rng=np.random.default_rng([self._seed, trial.number, *param_name.encode()]), first=trial.number == 0,
@@ -145,7 +164,7 @@ class LawSampler(BaseSampler):
             Refused: where no trial has ended well.
         """
         trials = study.get_trials(deepcopy=False)
-        space = _common(trials)
+        space = self._space(trials)
         if not space:
             raise Refused(f"study {study.study_name!r} has no trials with parameters in common: run some first")
         coordinates, _, target = self._layout(space)
@@ -155,6 +174,12 @@ class LawSampler(BaseSampler):
         rng = np.random.default_rng([self._seed, RECOMMENDING])
         belief = outlook(runs, coordinates, self.start, self.parametrization, self.priors, rng, judged=True)
         return recommendation(belief, target, runs, rng)
+
+    def _space(self, trials: Sequence[FrozenTrial]) -> dict[str, BaseDistribution]:
+        """What all trials that ended have in common; before there is one, those that failed or run, as a first run may
+        diverge, if they came as far as to ask for their scale."""
+        ended = [trial for trial in trials if trial.state in (TrialState.COMPLETE, TrialState.PRUNED)]
+        return _common(ended or [t for t in trials if all(name in t.distributions for name in self.scales)])
 
     def _layout(self, space: dict[str, BaseDistribution]) -> tuple[Coordinates, Spots, Spots]:
         """Coordinates, the scales considered and the target's: made once for a space."""
@@ -168,7 +193,7 @@ class LawSampler(BaseSampler):
 
 
 def _common(trials: Sequence[FrozenTrial]) -> dict[str, BaseDistribution]:
-    """The parameters that all trials have."""
+    """The parameters that all trials have which have any."""
     spaces = [trial.distributions for trial in trials if trial.distributions and trial.state is not TrialState.WAITING]
     if not spaces:
         return {}
@@ -176,12 +201,21 @@ def _common(trials: Sequence[FrozenTrial]) -> dict[str, BaseDistribution]:
 
 
 def _check_start(start: Mapping[str, Any], space: Mapping[str, BaseDistribution]) -> None:
-    for name, value in start.items():
-        if name in space and not space[name]._contains(space[name].to_internal_repr(value)):
-            raise Refused(f"start {name}={value!r} is outside its bounds: accepted is {space[name]}")
+    for name, its in space.items():
+        if name in start and not _holds(its, start[name]):
+            raise Refused(f"start {name}={start[name]!r} is outside its bounds: accepted is {its}")
+
+
+def _holds(distribution: BaseDistribution, value: Any) -> bool:
+    try:
+        return distribution._contains(distribution.to_internal_repr(value))
+    except ValueError:  # none of the choices, or no number
+        return False
 
 
 def _pair(name: str, given: Sequence[float]) -> tuple[float, float]:
-    if isinstance(given, str) or len(given) != 2:
-        raise Refused(f"prior {name}={given!r}: accepted is a pair, mean and standard deviation")
-    return float(given[0]), float(given[1])
+    try:
+        mean, sd = (float(value) for value in given)
+    except (TypeError, ValueError):
+        raise Refused(f"prior {name}={given!r}: accepted is a pair, mean and standard deviation") from None
+    return mean, sd

@@ -13,6 +13,8 @@ MANY = 128  # a power of 2: Sobol's points
 def considered(coordinates: Coordinates) -> Spots:
     """Low-discrepancy points of the scale box and its corners, in logs, as the distributions round them, each once."""
     axes = coordinates.scales
+    if not axes:
+        return coordinates.spots([{}])
     unit_MS = np.concatenate([
         qmc.Sobol(len(axes), scramble=False).random(MANY),
         np.array(list(itertools.product((0.0, 1.0), repeat=len(axes)))),

@@ -44,9 +44,9 @@ def spots_of(coordinates: Coordinates, target: Mapping[str, float]) -> Spots:
     for name, value in target.items():
         if name not in names:
             raise unknown("scale in the target", name, names)
-        if not value > 0:
-            raise Refused(f"target {name}={value}: accepted is a positive number")
-    if not target:
+        if not (isinstance(value, int | float | np.number) and value > 0):
+            raise Refused(f"target {name}={value!r}: accepted is a positive number")
+    if names and not target:
         raise Refused(f"the target names no scale: give one or more of {', '.join(names)}")
     axes = [
         [target[axis.name]] if axis.name in target
@@ -82,7 +82,7 @@ class Outlook:
     def optimum(self, points: Points, theta_P: Array | None = None) -> Array:
         """The law's best settings (n, H), within the bounds."""
         theta_P = self.posterior.theta_P if theta_P is None else theta_P
-        return np.clip(self.posterior.law.optimum(theta_P[None], points)[0], *self.coordinates.bounds_H)
+        return np.asarray(np.clip(self.posterior.law.optimum(theta_P[None], points)[0], *self.coordinates.bounds_H))
 
 
 def best(spots: Spots, outlook: Outlook, rng: np.random.Generator) -> list[Action]:
