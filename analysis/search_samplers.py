@@ -26,7 +26,7 @@ import pandas as pd
 from optuna.distributions import FloatDistribution, IntDistribution
 from scipy import stats
 from search.problem import Params, Problem
-from search.samplers import SAMPLERS
+from search.samplers import SAMPLERS, law
 
 from scalelab.jobs import run_job
 from scalelab.plan import composed
@@ -117,7 +117,10 @@ def problem(name: str, seed: int, runs: Path) -> Problem:
 
 def advised(posed: Problem, sampler: str, seed: int) -> Iterator[tuple[dict[str, float], Params]]:
     """What a search recommends as each budget is spent: the budget, the trials and full runs it took, the settings."""
-    search = SAMPLERS[sampler](posed, seed, MOST_TRIALS)
+    if sampler == "law":  # it can be told that runs are as scarce as compute
+        search = law(posed, seed, MOST_TRIALS, overhead_flops=max(BUDGETS) * posed.full_flops / MOST_TRIALS)
+    else:
+        search = SAMPLERS[sampler](posed, seed, MOST_TRIALS)
     left, spent, best = list(BUDGETS), 0.0, (math.inf, posed.start)
     for trial in range(MOST_TRIALS + 1):
         handle, params = search.ask()

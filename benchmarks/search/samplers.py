@@ -28,13 +28,14 @@ def cmaes(problem: Problem, seed: int, trials: int) -> Search:
     return OptunaSearch(problem, CmaEsSampler(seed=seed, warn_independent_sampling=False))
 
 
-def law(problem: Problem, seed: int, trials: int) -> Search:
+def law(problem: Problem, seed: int, trials: int, *, overhead_flops: float | None = None) -> Search:
     sampler = sampler_class("law")(
         scales=problem.scales,
         target=problem.target,
         cost=problem.cost_flops,
         sizes=problem.sizes,
         start=problem.start,
+        overhead_flops=overhead_flops,
         seed=seed,
     )
     return OurSearch(problem, sampler, lambda study: sampler.recommend(study).params)

@@ -442,6 +442,7 @@ def test_ten_thousand_trials() -> None:
         ({"scales": ["D", "D"]}, "each once"),
         ({"cap_flops": 0}, "cap_flops=0: accepted is a positive number"),
         ({"budget_flops": math.nan}, "budget_flops=nan: accepted is a positive number"),
+        ({"overhead_flops": -1.0}, "overhead_flops=-1.0: accepted is a number from 0"),
         ({"parametrization": "mupp"}, "did you mean 'mup'"),
         ({"priors": {"lr ~ D": 0.3}}, "prior lr ~ D=0.3: accepted is a pair, mean and standard deviation"),
         ({"priors": {"lr ~ D": (0.3,)}}, "accepted is a pair"),

@@ -1,6 +1,8 @@
 """What LawSampler believes of given runs: the posterior, the edge, what a run would say, what it recommends."""
 
 import math
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,10 +12,13 @@ from scalelab.laws.law import Array
 from scalelab.samplers.evidence import evidence
 from scalelab.samplers.law import edge, fitting, misses
 from scalelab.samplers.law.belief import KEPT, Runs, outlook
+from scalelab.samplers.law.choice import JUMP, OF_SPENT, SHARE, allowed, search
 from scalelab.samplers.law.coordinates import Coordinates
 from scalelab.samplers.law.gain import gains, regret
 from scalelab.samplers.law.mean import Law, Points
+from scalelab.samplers.law.opening import Chosen
 from scalelab.samplers.law.recommendation import Recommendation
+from scalelab.samplers.law.scales import considered
 from scalelab.samplers.law.target import Outlook, Unknown, best, spots_of, unknown_at
 from tests.samplers.law_worlds import (
     ALPHA,
@@ -123,7 +128,7 @@ THETA_P = np.zeros(len(LAW.names))  # of an optimum at 0 everywhere
 
 
 def edge_of(off_N: Array, diverged_N: Array) -> edge.Edge:
-    return edge.fit(LAW, THETA_P, off(off_N), diverged_N, rate=0)
+    return edge.fit(LAW, THETA_P, off(off_N), diverged_N, rates=[0])
 
 
 def off(off_N: Array) -> Points:
@@ -185,6 +190,42 @@ def test_the_regret_falls_with_what_is_known(belief: Outlook) -> None:
     after = regret(belief.posterior.also(at(1e-3, 6e10)), unknown, np.random.default_rng(0))
     assert 0 < after.mean < before.mean < before.high and after.high < before.high
     assert before.mean == pytest.approx(_expected(belief, unknown), rel=0.2)
+
+
+def test_the_next_run_is_another_where_it_runs_already_and_dearer_where_runs_cost_more_than_their_flops(
+    belief: Outlook,
+) -> None:
+    runs = Runs.of(evidence(told(40), SPACE), COORDINATES)
+    spots, target = considered(COORDINATES), spots_of(COORDINATES, TARGET)
+
+    def chosen(runs: Runs, overhead: float = 1e8) -> Chosen:
+        return search(belief, spots, target, runs, 1e10, math.inf, overhead, np.random.default_rng(0))
+
+    alone = chosen(runs)
+    beside = chosen(replace(runs, running=COORDINATES.points([alone.params])))
+    assert alone.phase == beside.phase == "law" and alone.params != beside.params
+    assert cost(chosen(runs, 1e5).params) < cost(chosen(runs, 1e11).params) <= 1e10
+
+
+@pytest.mark.parametrize(
+    ("given", "most"),
+    [
+        ({}, SHARE * 1e11),
+        ({"target_flops": 1e12}, JUMP * 5e9),
+        ({"spent": 1e11}, OF_SPENT * 1e11),
+        ({"cap_flops": 2e9}, 2e9),
+        ({"cap_flops": 1e13}, JUMP * 5e9),
+        ({"left": 3e8}, 3e8),
+        ({"dearest": 0.0}, 1e8),  # the cheapest
+    ],
+)
+def test_what_the_next_run_may_cost(given: dict[str, float], most: float) -> None:
+    usual: dict[str, Any] = {"target_flops": 1e11, "cap_flops": None, "left": math.inf, "spent": 2e10, "dearest": 5e9}
+    usual |= given
+    runs = replace(
+        Runs.of(evidence(told(4), SPACE), COORDINATES), spent=usual.pop("spent"), dearest=usual.pop("dearest")
+    )
+    assert allowed(runs, considered=considered(COORDINATES), **usual) == pytest.approx(most)
 
 
 # what it recommends

@@ -45,10 +45,9 @@ class Runs:
         )  # fmt: skip
 
 
-def rate_of(coordinates: Coordinates) -> int | None:
-    """The place of the learning rate among the hyperparameters."""
-    roles = [role(axis.name) for axis in coordinates.hypers]
-    return roles.index("lr") if "lr" in roles else None
+def rates_of(coordinates: Coordinates) -> list[int]:
+    """The places of the learning rates among the hyperparameters."""
+    return [place for place, axis in enumerate(coordinates.hypers) if role(axis.name) == "lr"]
 
 
 def outlook(
@@ -67,13 +66,14 @@ def outlook(
     for row in np.argsort(loss_N, kind="stable")[:STARTS]:
         starts.append(mean_P.copy())
         starts[-1][[law.first(place) for place in range(len(law.hypers))]] = points.hyper_NH[row]
-    rate = rate_of(coordinates)
-    bound = None if rate is None or not len(runs.diverged) else fitting.Bound(place=rate, points=runs.diverged)
+    rates = rates_of(coordinates)
+    alone = len(rates) == 1 and len(runs.diverged)  # of several rates any may have been too high
+    bound = fitting.Bound(place=rates[0], points=runs.diverged) if alone else None
     told = fitting.Runs(points=points, loss_N=loss_N / unit, bound=bound)
     fitted = fitting.fit(law, told, mean_P=mean_P, sd_P=sd_P, unit=unit, starts=starts, judged=judged)
     every = joined([points, runs.diverged])
     diverged_N = np.append(np.zeros(len(points)), np.ones(len(runs.diverged)))
-    return Outlook.of(coordinates, fitted, edge.fit(law, fitted.theta_P, every, diverged_N, rate=rate), rng)
+    return Outlook.of(coordinates, fitted, edge.fit(law, fitted.theta_P, every, diverged_N, rates=rates), rng)
 
 
 def centre(coordinates: Coordinates, start: Mapping[str, Any]) -> Array:

@@ -12,7 +12,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution
 from scalelab.errors import Refused, unknown
 from scalelab.laws.law import Array
 from scalelab.samplers.law.axis import Axis, Params
-from scalelab.samplers.law.mean import Points
+from scalelab.samplers.law.mean import FLOOR, Points
 
 Cost = Callable[[Params], float]
 FEW = 32  # combinations of choices that are all considered
@@ -69,6 +69,8 @@ class Coordinates:
                     raise unknown(f"scale in size {size}", name, scales)
         scale_axes = tuple(Axis.of_scale(name, distributions[name]) for name in scales)
         rest = {name: its for name, its in distributions.items() if name not in scales and not its.single()}
+        if FLOOR in rest:
+            raise Refused(f"a parameter is named {FLOOR!r}, as the law's own: call it otherwise")
         axes = {name: Axis.of(name, its) for name, its in rest.items()}
         weight_TS = np.array([[float(powers.get(name, 0.0)) for name in scales] for powers in sizes.values()])
         weight_TS = weight_TS.reshape(len(sizes), len(scales))

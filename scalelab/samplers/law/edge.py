@@ -3,6 +3,7 @@
 It is told by both kinds of runs, those that ended and those that did not.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +12,7 @@ from scipy.special import expit
 from scalelab.laws.law import Array
 from scalelab.samplers.law.mean import Law, Points
 
-INTERCEPT, INTERCEPT_SD = -9.0, 3.0  # of a run at the optimum, ln odds: assumed
+INTERCEPT, INTERCEPT_SD = -10.0, 2.0  # of a run at the optimum, ln odds: assumed
 SLOPE_SD = 1.0  # a hyperparameter, an e-fold
 LR_SLOPE, LR_SLOPE_SD = 3.0, 1.0  # the learning rate's: odds of one at e³ times the optimum
 
@@ -37,7 +38,7 @@ def _features(law: Law, theta_P: Array, points: Points) -> Array:
     return np.column_stack([np.ones(len(points)), off_NH, 0.3 * points.cost_N])
 
 
-def fit(law: Law, theta_P: Array, points: Points, diverged_N: Array, *, rate: int | None) -> Edge:
+def fit(law: Law, theta_P: Array, points: Points, diverged_N: Array, *, rates: Sequence[int]) -> Edge:
     """The edge behind runs that ended and runs that diverged.
 
     Args:
@@ -45,12 +46,12 @@ def fit(law: Law, theta_P: Array, points: Points, diverged_N: Array, *, rate: in
         theta_P: its parameters.
         points: of all runs.
         diverged_N: 1 where the run diverged.
-        rate: which hyperparameter is the learning rate; None where there is none.
+        rates: the places of the learning rates among the hyperparameters.
     """
     feature_NF = _features(law, theta_P, points)
     mean_F, sd_F = np.zeros(feature_NF.shape[1]), np.full(feature_NF.shape[1], SLOPE_SD)
     mean_F[0], sd_F[0] = INTERCEPT, INTERCEPT_SD
-    if rate is not None:
+    for rate in rates:
         mean_F[1 + rate], sd_F[1 + rate] = LR_SLOPE, LR_SLOPE_SD
     weight_F = mean_F.copy()
     for _ in range(25):  # Newton: the posterior is log-concave

@@ -18,6 +18,7 @@ import numpy.typing as npt
 from scalelab.laws.joint.valley import valley
 from scalelab.laws.law import Array
 
+FLOOR = "floor"  # the law's lowest loss, by name
 Rows = slice | npt.NDArray[np.intp]
 
 
@@ -60,7 +61,7 @@ class Law:
     @property
     def names(self) -> list[str]:
         """Parameters: "floor", "floor ~ tokens" (ln amplitude and ln exponent), "lr", "lr ~ tokens", "lr bend", …"""
-        found = ["floor"]
+        found = [FLOOR]
         for size in self.sizes:
             found += [f"floor of {size}", f"floor ~ {size}"]
         for place, name in enumerate(self.hypers):

@@ -11,7 +11,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution
 from scipy.stats import qmc
 
 from scalelab.samplers.law.axis import Axis
-from scalelab.samplers.law.belief import Runs, centre, rate_of
+from scalelab.samplers.law.belief import Runs, centre, rates_of
 from scalelab.samplers.law.coordinates import Coordinates, Spots
 
 OPENING = 3  # runs of the opening, beside one for each hyperparameter
@@ -42,8 +42,9 @@ def opening(
     middle_H = centre(coordinates, start)
     if len(runs.loss_N):
         middle_H = runs.ended.hyper_NH[int(np.argmin(runs.loss_N))]
-    elif (rate := rate_of(coordinates)) is not None:
-        middle_H[rate] = max(middle_H[rate] - LOWER * len(runs.diverged), coordinates.bounds_H[0][rate])
+    else:
+        for rate in rates_of(coordinates):
+            middle_H[rate] = max(middle_H[rate] - LOWER * len(runs.diverged), coordinates.bounds_H[0][rate])
     hyper_H = np.clip(middle_H + REACH * (2 * unit_H - 1), *coordinates.bounds_H)
     rows = _near(coordinates, considered, start)
     choice = coordinates.choices[int(rng.integers(len(coordinates.choices)))]

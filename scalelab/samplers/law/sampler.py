@@ -15,7 +15,7 @@ from optuna.samplers import BaseSampler
 from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from scalelab.errors import Refused
+from scalelab.errors import Refused, unknown
 from scalelab.parametrizations import table
 from scalelab.samplers.attributes import PHASE, announce, mark
 from scalelab.samplers.evidence import evidence
@@ -77,23 +77,19 @@ class LawSampler(BaseSampler):
     ) -> None:
         if isinstance(scales, str) or len(set(scales)) < len(scales):
             raise Refused(f"scales={scales!r}: accepted is a list of parameters, each once")
-        for name, flops in {
-            "cap_flops": cap_flops,
-            "budget_flops": budget_flops,
-            "overhead_flops": overhead_flops,
-        }.items():
+        for name, flops in (("cap_flops", cap_flops), ("budget_flops", budget_flops)):
             if flops is not None and not flops > 0:
                 raise Refused(f"{name}={flops}: accepted is a positive number")
+        if overhead_flops is not None and not overhead_flops >= 0:
+            raise Refused(f"overhead_flops={overhead_flops}: accepted is a number from 0")
         if seed is not None and (seed < 0 or int(seed) != seed):
             raise Refused(f"seed={seed}: accepted is a whole number from 0")
         if parametrization is not None:
             table(parametrization)  # refuses what is none
         self.scales, self.target, self.start = tuple(scales), dict(target), dict(start or {})
         self.sizes = {name: dict(of) for name, of in (sizes or {name: {name: 1.0} for name in scales}).items()}
-        self.parametrization, self.priors = (
-            parametrization,
-            {name: _pair(name, p) for name, p in (priors or {}).items()},
-        )
+        self.parametrization = parametrization
+        self.priors = {name: _pair(name, given) for name, given in (priors or {}).items()}
         self.cap_flops, self.budget_flops, self.overhead_flops = cap_flops, budget_flops, overhead_flops
         self._seed = int(np.random.SeedSequence().generate_state(1)[0]) if seed is None else int(seed)
         self._cost = cost
@@ -187,7 +183,9 @@ class LawSampler(BaseSampler):
             raise Refused("what a run costs is not known: give cost=lambda params: FLOPs")
         if self._laid_out is None or self._laid_out[0] != space:
             coordinates = Coordinates.of(space, scales=self.scales, cost=self._cost, sizes=self.sizes)
-            _check_start(self.start, space)
+            for name in self.start:
+                if name not in space:
+                    raise unknown("parameter in start", name, space)
             self._laid_out = space, coordinates, considered(coordinates), spots_of(coordinates, self.target)
         return self._laid_out[1:]
 

@@ -20,7 +20,7 @@ DRAWS = 48  # of the law's parameters, over which a loss at the target is averag
 RADII = (0.5, 0.25, 0.12)  # e-folds: of the searches about the best
 SEARCHED = 48  # settings a search
 STEP = 0.3  # e-folds: of differences
-DIVERGED_COST = 0.3  # of a divergence, as a share of the loss: assumed
+DIVERGED_COST = 0.2  # of a divergence, as a share of the loss: assumed
 LEAST_CURVATURE = 1e-3  # of the loss at the target, in shares of it, a square e-fold: assumed
 
 
