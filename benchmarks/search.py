@@ -5,6 +5,7 @@
     python benchmarks/search.py --workers-ask 8                    eight trials asked before any is told
     python benchmarks/search.py --speed --samplers tpe,gp,law      seconds a suggestion in large studies
     python benchmarks/search.py --robustness                       what users do to a sampler
+    python benchmarks/search.py --recovery                         how often the law's intervals hold the truth
 
 A cached search is not run again, whatever has changed since: delete its folder to. Seeds 0 to 11 are for reporting,
 others for developing a sampler.
@@ -25,6 +26,7 @@ from pathlib import Path
 
 from search.carbs_peer import CHECKOUT
 from search.problems import PROBLEMS
+from search.recovery import recovery
 from search.report import report
 from search.robustness import robustness
 from search.runs import Job, finish
@@ -77,14 +79,15 @@ def main() -> None:
     parser.add_argument("--carbs-path", type=Path, help=f"a checkout of imbue-ai/carbs, or ${CHECKOUT}")
     parser.add_argument("--speed", action="store_true", help="seconds a suggestion of these samplers, and nothing else")
     parser.add_argument("--robustness", action="store_true", help="our samplers on what breaks one, and nothing else")
+    parser.add_argument("--recovery", action="store_true", help="the law's intervals of exponents, and nothing else")
     parser.add_argument("--report", action="store_true", help="only print what the cache has")
     given = parser.parse_args()
     if given.report and given.cache is None:
         parser.error("--report needs --cache")
     if given.carbs_path:
         os.environ[CHECKOUT] = str(given.carbs_path.resolve())
-    if given.speed or given.robustness:
-        print(speed(given.samplers) if given.speed else robustness())
+    if given.speed or given.robustness or given.recovery:
+        print(speed(given.samplers) if given.speed else robustness() if given.robustness else recovery())
         return
     with tempfile.TemporaryDirectory() as empty:
         cache = given.cache or Path(empty)

@@ -19,12 +19,13 @@ from scalelab.optimizers import OPTIMIZERS
 from scalelab.parametrizations import POLICIES
 from scalelab.trackers import TRACKERS
 
-ABOUT_RULES: dict[str, Callable[[], catalogue_tables.Rows]] = {
+TABLES: dict[str, Callable[[], catalogue_tables.Rows]] = {
     "parametrizations": catalogue_tables.parametrizations,
     "rules": catalogue_tables.rules,
     "agreement": catalogue_tables.agreement,
     "proofs": catalogue_tables.proofs,
     "optimizers": catalogue_tables.optimizers,
+    "samplers": catalogue_tables.samplers,
 }
 
 
@@ -43,7 +44,7 @@ def markdown(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 def blocks() -> dict[str, str]:
     """Each generated part of the README by its name."""
     return {
-        **{name: markdown(*rows()) for name, rows in ABOUT_RULES.items()},
+        **{name: markdown(*rows()) for name, rows in TABLES.items()},
         "policies": markdown(
             ("`weight_decay_policy=`", "what it holds", "source"),
             ((f"`{name}`", policy.title, policy.source) for name, policy in POLICIES.items()),

@@ -1,8 +1,14 @@
-"""The generated tables about parametrizations: what there is, what it says, what is proved, where sources disagree."""
+"""The generated tables about parametrizations: what there is, what it says, what is proved, where sources disagree.
+
+And the one about samplers, whose classes are what conf/hydra/sweeper/sampler/ says.
+"""
 
 from collections.abc import Iterable, Sequence
 
+import yaml
+
 from scalelab.compare import difference
+from scalelab.config import config_dir
 from scalelab.optimizers import OPTIMIZERS, Optimizer, optimizer_kind
 from scalelab.parametrizations import PUBLISHED, TABLES, Family, Parametrization, Role, Site
 from scalelab.parametrizations.everett import EVERETT
@@ -11,6 +17,18 @@ from scalelab.parametrizations.table import Rule
 from scalelab.scale import Power
 
 Rows = tuple[Sequence[str], Iterable[Sequence[str]]]
+SAMPLERS = {  # a file of conf/hydra/sweeper/sampler/ → what it is, source
+    "carbs": ("cost-aware Pareto-region Bayesian search: the front of loss and cost, from a cheap start",
+              "Fetterman et al. (arXiv:2306.08055)"),
+    "law": ("fits the scaling law as it searches, for a target that is never run", "ours: `scalelab/samplers/law/`"),
+    "gp": ("a Gaussian process with log expected improvement", "Ament et al. (arXiv:2310.20708)"),
+    "tpe": ("tree-structured Parzen estimators, multivariate", "Bergstra et al. (2011); arXiv:2304.11127"),
+    "cmaes": ("covariance matrix adaptation, one objective, needs `cmaes`", "Hansen (arXiv:1604.00772)"),
+    "nsgaii": ("a genetic search of fronts", "Deb et al. (2002), doi:10.1109/4235.996017"),
+    "qmc": ("scrambled Sobol points", "Sobol (1967), doi:10.1016/0041-5553(67)90144-9"),
+    "random": ("independent draws", "Bergstra & Bengio (2012), JMLR 13"),
+    "grid": ("every combination, in a random order; no intervals", "—"),
+}  # fmt: skip
 SHOWN = {"AdamW": Family.ADAM, "SGD": Family.SGD, "Adafactor": Family.ADAFACTOR, "Muon": Family.MUON}
 
 
@@ -81,6 +99,17 @@ def optimizers() -> Rows:
         (f"`{name}`", kind.title, _family(kind), ", ".join(f"`{each}`" for each in kind.reads) or "—", kind.source)
         for name, kind in OPTIMIZERS.items()
     ]
+
+
+def samplers() -> Rows:
+    """What can search, and the Optuna sampler that each is."""
+    folder = config_dir() / "hydra" / "sweeper" / "sampler"
+    rows = []
+    for name in sorted((file.stem for file in folder.glob("*.yaml")), key=list(SAMPLERS).index):
+        settings = yaml.safe_load((folder / f"{name}.yaml").read_text())
+        target: str = settings.get("sampler", settings)["_target_"]  # that of CARBS sets objectives beside itself
+        rows.append((f"`{name}`", *SAMPLERS[name], f"`{target}`"))
+    return ("`hydra/sweeper/sampler=`", "what it is", "source", "class"), rows
 
 
 def covered(table: Parametrization) -> list[str]:

@@ -20,7 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scalelab import data
-from scalelab.data import digits, embedded, enwik8, fetch, memmap, pysrc
+from scalelab.data import embedded, enwik8, fetch, memmap, pysrc
 from scalelab.data.cache import cache_dir, remembered, whole_file
 from scalelab.data.corpus import Corpus, scan
 from scalelab.data.permutation import permute
@@ -327,13 +327,6 @@ def test_digits_are_images_and_their_labels() -> None:
     assert np.bincount(val[:, 64]).min() > 25
     zero, one = train[0, :64].reshape(8, 8), train[1, :64].reshape(8, 8)
     assert zero[3:5, 3:5].max() < 8 < one[3:5, 3:5].min()  # a hole in the middle, and a stroke
-
-
-def test_digits_need_scikit_learn(monkeypatch: pytest.MonkeyPatch) -> None:
-    digits.read.cache_clear()
-    monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
-    with pytest.raises(Refused, match=r"scikit-learn is not installed: pip install 'scalelab\[vision\]'"):
-        data.load("digits")
 
 
 DIGITS_SHA256 = "8701a24be14600317ba4ba634abbb16c82a76fa8648f057180a69928ddede383"

@@ -78,8 +78,9 @@ def test_every_test_of_the_proofs_is_linked_from_the_page() -> None:
 
 def test_notebook_and_script_are_the_same() -> None:
     jupytext = pytest.importorskip("jupytext")
-    for script in (ROOT / "analysis").glob("*.py"):
-        paired = jupytext.read(script.with_suffix(".ipynb"))
+    for notebook in (ROOT / "analysis").glob("*.ipynb"):
+        script = notebook.with_suffix(".py")
+        paired = jupytext.read(notebook)
         cells = [(cell.cell_type, cell.source) for cell in jupytext.read(script).cells]
         assert [(cell.cell_type, cell.source) for cell in paired.cells] == cells, f"run: jupytext --sync {script}"
         assert not any(cell.get("outputs") for cell in paired.cells)

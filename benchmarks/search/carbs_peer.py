@@ -22,11 +22,13 @@ class ImbueSearch:
 
     def __init__(self, problem: Problem, seed: int) -> None:
         import carbs
+        import pyro
         from loguru import logger
 
         logger.disable("carbs")
         self.carbs, self.problem = carbs, problem
         self.queued: list[dict[str, Any]] = [dict(problem.start)]
+        pyro.clear_param_store()  # or its fits keep the shapes of the search before, and fail
         config = carbs.CARBSParams(
             better_direction_sign=-1,
             seed=seed,

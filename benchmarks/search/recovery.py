@@ -4,10 +4,13 @@ from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
 
-from search.peer import Search
+from scalelab.samplers.law.sampler import LawSampler
+from search.peer import OurSearch, Search
 from search.problem import Problem
+from search.problems import PROBLEMS
 from search.samplers import law
 
+STUDIES, TRIALS = 50, 40
 Intervals = Mapping[str, tuple[float, float]]
 
 # How the best settings and the floor of search.hoffmann move with parameters and tokens; weight decay by its timescale.
@@ -33,6 +36,19 @@ def searched(problem: Problem, seed: int, trials: int) -> Search:
     return search
 
 
+def stated(search: Search) -> Intervals:
+    """The 95 % intervals of a search by the law; its loss falls with sizes, so that those exponents are negative."""
+    assert isinstance(search, OurSearch) and isinstance(search.study.sampler, LawSampler)
+    found: dict[str, tuple[float, float]] = {}
+    for name, interval in search.study.sampler.recommend(search.study).exponents.items():
+        of, size = name.split(" ~ ")
+        loss = of == "floor"
+        found[f"{'loss' if loss else of} by {size}"] = (
+            (-interval.high, -interval.low) if loss else (interval.low, interval.high)
+        )
+    return found
+
+
 def held(
     problem: Problem, intervals: Callable[[Search], Intervals], seeds: Iterable[int], trials: int
 ) -> dict[str, tuple[float, int]]:
@@ -46,3 +62,11 @@ def held(
         for name, (low, high) in intervals(searched(problem, seed, trials)).items():
             inside[name].append(low <= TRUTHS[name] <= high)
     return {name: (float(np.mean(found)), len(found)) for name, found in inside.items() if found}
+
+
+def recovery() -> str:
+    """A markdown table: of 50 studies of 40 trials, the share whose interval holds the truth."""
+    problem = PROBLEMS["synth5"](0)
+    shares = held(problem, stated, range(STUDIES), TRIALS)
+    rows = [f"| {name} | {TRUTHS[name]:.3g} | {share:.0%} of {studies} |" for name, (share, studies) in shares.items()]
+    return "\n".join(["| exponent | truth | inside |", "| --- | --- | --- |", *rows])

@@ -10,7 +10,6 @@ import functools
 import numpy as np
 
 from scalelab.data.corpus import Corpus, scan
-from scalelab.errors import Refused
 
 VOCAB = 17  # grey levels; the ten digits are among them
 HELD_OUT = 297  # the last images; the set is in the order of its 13 writers, so these are of writers seldom trained on
@@ -19,10 +18,8 @@ HELD_OUT = 297  # the last images; the set is in the order of its 13 writers, so
 @functools.cache  # importing scikit-learn takes a second
 def read() -> Corpus:
     """1,500 images to train on and the last 297 held out, in the order of the set. Reads no cache and no network."""
-    try:
-        from sklearn.datasets import load_digits  # type: ignore[import-untyped]
-    except ModuleNotFoundError:
-        raise Refused("data=digits, but scikit-learn is not installed: pip install 'scalelab[vision]'") from None
+    from sklearn.datasets import load_digits  # type: ignore[import-untyped]
+
     found = load_digits()
     records = np.column_stack([found.data, found.target]).astype(np.uint8)
     train, val = records[:-HELD_OUT].ravel(), records[-HELD_OUT:].ravel()

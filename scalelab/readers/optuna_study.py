@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from optuna import Study
     from optuna.storages import BaseStorage
 
-NEEDED = "reading an Optuna study needs optuna: pip install 'scalelab[optuna]'"
 JOURNAL = "search.journal"  # in the folder of a search of ours
 
 
@@ -62,13 +61,11 @@ def study_of_storage(url: str) -> "Study":
     Raises:
         Refused: where the database is absent, is not Optuna's, lacks the study, or its driver is not installed.
     """
+    import optuna
+    import sqlalchemy
+
     address, _, name = url.partition("#")
     said = shown(url)
-    try:
-        import optuna
-        import sqlalchemy
-    except ImportError:
-        raise Refused(f"{said}: {NEEDED}") from None
     if address.startswith("sqlite:"):
         path = Path(address.partition(":///")[2])
         if not path.is_file():
@@ -93,11 +90,9 @@ def study_of_database(path: Path, name: str = "") -> "Study":
 
 def study_of_journal(path: Path, name: str = "") -> "Study":
     """A study from the file of a `JournalStorage`; `Refused` where it is none, or torn in the middle."""
-    try:
-        from optuna.storages import JournalStorage
-        from optuna.storages.journal import JournalFileBackend
-    except ImportError:
-        raise Refused(f"{path}: {NEEDED}") from None
+    from optuna.storages import JournalStorage
+    from optuna.storages.journal import JournalFileBackend
+
     with path.open("rb") as file:
         if b'"op_code":' not in file.readline():
             raise Refused(f"{path} cannot be read as a journal: it is no Optuna journal")

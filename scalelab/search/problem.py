@@ -103,7 +103,8 @@ def problem_of(asked: Multirun) -> Problem:
     Raises:
         Refused: on a space or a setting that is not accepted.
     """
-    settings, space = read(asked.sweeper), space_of(asked.asked)
+    settings = read(asked.sweeper)
+    space = space_of(asked.asked, choices=settings.is_ours)
     if "seed" in space.distributions and (settings.tuning_seeds or settings.testing_seeds):
         raise Refused("seed is searched and tuning_seeds or testing_seeds are given: leave the seed out of the space")
     problem = Problem(asked=asked, settings=settings, space=space)

@@ -27,6 +27,8 @@ ALONE = ("optuna.samplers.CmaEsSampler",)  # take no second objective
 def sampler_of(settings: Settings, space: Space, *, cost: Callable[[Mapping[str, Any]], float]) -> BaseSampler:
     """The sampler of these settings; `cost`, FLOPs of a run by its parameters, for one that asks for it by `bind`.
 
+    One that has a `check` says there what it does not accept of the space, before a run is paid for.
+
     Raises:
         Refused: on a class that is not there, arguments that it does not take, or a space or objectives that it cannot
             search.
@@ -52,11 +54,13 @@ def sampler_of(settings: Settings, space: Space, *, cost: Callable[[Mapping[str,
         cause = error.__cause__ or error
         if isinstance(cause, Refused):
             raise cause from None
-        raise Refused(f"sampler {target}: {str(cause).splitlines()[0]}") from None
+        raise Refused(f"sampler {target}: {' '.join(str(cause).split())}") from None
     if not isinstance(sampler, BaseSampler):
         raise Refused(f"sampler {target} is no sampler of Optuna's: accepted are subclasses of BaseSampler")
     if bind := getattr(sampler, "bind", None):
         bind(cost=cost)
+    if check := getattr(sampler, "check", None):
+        check(space.distributions)
     return NearestSampler(sampler, space) if any(p.is_scale for p in space.parameters) else sampler
 
 

@@ -35,6 +35,11 @@ class Settings:
     def sampler_name(self) -> str:
         return str(self.sampler["_target_"]).rpartition(".")[2]
 
+    @property
+    def is_ours(self) -> bool:
+        """Whether the sampler is one of `scalelab.samplers`."""
+        return str(self.sampler["_target_"]).startswith("scalelab.samplers.")
+
 
 def read(config: DictConfig) -> Settings:
     """The settings of a sweeper's configuration; `Refused` on a value that is not accepted."""

@@ -107,7 +107,7 @@ UNREADABLE: dict[str, tuple[bytes, str]] = {
 
 @pytest.mark.parametrize("name", UNREADABLE)
 def test_what_is_no_table_is_refused_in_one_line(name: str, tmp_path: Path) -> None:
-    for suffix, needed in ((".parquet", "pyarrow"), (".wandb", "wandb"), (".db", "optuna"), (".log", "optuna")):
+    for suffix, needed in ((".parquet", "pyarrow"), (".wandb", "wandb")):
         if name.endswith(suffix):
             pytest.importorskip(needed)
     content, said = UNREADABLE[name]

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import optuna
 import pandas as pd
 import pytest
 
@@ -103,7 +104,6 @@ def test_the_files_beside_a_wandb_run_are_read_too(wandb_folder: Path) -> None:
 @pytest.fixture(params=["sqlite", "journal"])
 def study(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """A source with one study "lr sweep" of every kind of ending."""
-    optuna = pytest.importorskip("optuna")
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     folder = tmp_path / "my runs"
     folder.mkdir()
@@ -147,7 +147,6 @@ def test_optuna_studies(study: str, tmp_path: Path) -> None:
 
 
 def test_what_is_maximized_is_no_loss_until_it_is_said(tmp_path: Path) -> None:
-    optuna = pytest.importorskip("optuna")
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     storage = f"sqlite:///{tmp_path / 'a.db'}"
     for name in ("a", "b"):
@@ -171,7 +170,6 @@ def test_what_is_maximized_is_no_loss_until_it_is_said(tmp_path: Path) -> None:
     ],
 )
 def test_storages_that_are_none(source: str | Path, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("optuna")
     monkeypatch.chdir(tmp_path)
     with pytest.raises(Refused, match=said):
         read([source])
@@ -193,9 +191,8 @@ def test_a_password_is_not_printed(url: str, printed: str) -> None:
 
 @pytest.mark.parametrize(
     ("name", "module", "extra"),
-    [("a.parquet", "pyarrow", "parquet"), ("a.wandb", "wandb", "wandb"), ("a.db", "optuna", "optuna"),
-     ("a.log", "optuna", "optuna")],
-)  # fmt: skip
+    [("a.parquet", "pyarrow", "parquet"), ("a.wandb", "wandb", "wandb")],
+)
 def test_a_package_that_is_not_installed_is_named_by_its_extra(
     name: str, module: str, extra: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

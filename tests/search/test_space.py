@@ -10,8 +10,8 @@ from scalelab.errors import Refused
 from scalelab.search.space import Parameter, Space, space_of
 
 
-def space(*lines: str) -> Space:
-    return space_of(OverridesParser.create().parse_overrides(list(lines)))
+def space(*lines: str, choices: bool = False) -> Space:
+    return space_of(OverridesParser.create().parse_overrides(list(lines)), choices=choices)
 
 
 def only(line: str) -> Parameter:
@@ -49,6 +49,14 @@ def test_a_scale_of_numbers_takes_the_nearest_in_its_own_units() -> None:
     assert [linear.nearest(width) for width in (47, 49, 128)] == [32, 64, 128]
     assert only("rate=range(0.0,0.5,0.1)").nearest(0.1 + 0.2) == 0.3
     assert only("lr=interval(0,1)").nearest(0.123) == 0.123
+
+
+def test_a_sampler_that_takes_choices_is_given_the_numbers_themselves() -> None:
+    (width,) = space("width=tag(log,choice(128,32,64))", choices=True).parameters
+    assert width.distribution == CategoricalDistribution((32, 64, 128))
+    assert width.ends == (32, 128) and width.nearest(90) == 64 and str(width) == "width log 32, 64, 128"
+    (width,) = space("width=range(32,160,32)", choices=True).parameters
+    assert width.distribution == IntDistribution(32, 128, step=32)
 
 
 def test_what_is_in_a_space_is_written_as_the_space_does() -> None:

@@ -2,10 +2,10 @@
 
 import numpy as np
 from numpy.typing import NDArray
-from optuna.distributions import CategoricalDistribution
 from scipy.special import ndtr, ndtri
 
-from scalelab.samplers.space import Dimension, Space
+from scalelab.samplers.dimension import Dimension
+from scalelab.samplers.space import Space
 
 Array = NDArray[np.float64]
 OTHER_CHOICE = 0.3  # probability that a moving categorical takes another choice: assumed
@@ -17,7 +17,7 @@ def drawn(dimension: Dimension, count: int, rng: np.random.Generator, *, radius:
     An infinite radius draws uniformly between the bounds (in transformed units); where those are infinite themselves,
     it is as a radius of 1.
     """
-    if isinstance(dimension.distribution, CategoricalDistribution):
+    if dimension.is_categorical:
         return np.asarray(np.eye(dimension.width)[rng.integers(dimension.width, size=count)])
     (low, high), centre = dimension.bounds, dimension.columns([dimension.centre])[0, 0]
     if np.isinf(radius) and np.isfinite(high - low):
@@ -45,7 +45,7 @@ def around(space: Space, origins_FD: Array, count: int, rng: np.random.Generator
     step_MD = rng.normal(size=x_MD.shape) * space.scale_D * radius
     for place, (dimension, at) in enumerate(zip(space.dimensions, space.slices, strict=True)):
         moving_M = moving_MK[:, place]
-        if isinstance(dimension.distribution, CategoricalDistribution):
+        if dimension.is_categorical:
             moving_M = moving_M & (rng.random(count) < OTHER_CHOICE)
             x_MD[moving_M, at] = drawn(dimension, int(moving_M.sum()), rng)
         else:

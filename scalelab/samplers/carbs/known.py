@@ -16,6 +16,7 @@ from scalelab.samplers.space import Space
 
 Array = NDArray[np.float64]
 Integers = NDArray[np.intp]
+LIKELY = math.log(0.5)  # a run is expected to end well: its ln probability
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +44,25 @@ class Known:
         if len(self.front_F):
             return self.front_F
         return np.array([np.argmax(self.model.odds.log_probability(self.settings.x_GD))])
+
+    def expecting(self) -> "Known":
+        """As this, had the trials that run ended with what is expected of them, as far as that is to end well.
+
+        They stand on the front, then, and it is searched on from there: workers that wait for nothing get as far in a
+        batch as one that waits for each run.
+        """
+        running_R = [place for place, one in enumerate(self.seen) if one.outcome is Outcome.RUNNING]
+        if not running_R:
+            return self
+        x_RD = self.running_RD
+        loss_R = self.model.scores.losses(self.model.score(x_RD)[0])
+        cost_R, chance_R = np.exp(self.model.log_cost(x_RD)), self.model.odds.log_probability(x_RD)
+        seen = list(self.seen)
+        for place, loss, cost, chance in zip(running_R, loss_R, cost_R, chance_R, strict=True):
+            if chance > LIKELY:
+                seen[place] = replace(seen[place], outcome=Outcome.OK, loss=float(loss), cost=float(cost))
+        ended = measured([one for one in seen if one.outcome is Outcome.OK], self.space)
+        return replace(self, seen=seen, settings=ended, front_F=front(ended), model=self.model.expecting(x_RD))
 
 
 def known(seen: Sequence[Seen], space: Space, settings: Settings, fit: Fit | None) -> Known:

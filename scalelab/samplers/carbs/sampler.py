@@ -79,6 +79,10 @@ class CarbsSampler(BaseSampler):
         )  # fmt: skip
         self._constraints_func = constraints_func
 
+    def check(self, distributions: Mapping[str, BaseDistribution]) -> None:
+        """Refuse centres, scales and kinds that do not fit the parameters of a study, before it is begun."""
+        Space.of(distributions, **self._given)
+
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         """The parameters that all trials share; those of trials that have not ended well where none has."""
         trials = self._trials(study)

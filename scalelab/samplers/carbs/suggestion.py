@@ -25,6 +25,7 @@ CANDIDATES = 100  # for each dimension (arXiv:2306.08055's published code)
 BIAS = 0.3  # normal scores by which the front must be beaten to count as improved: measured; 1 there
 RADII = (1.0, 2.0, 4.0, 8.0, 16.0)  # in scales: the next where every candidate within one is known or too expensive
 DRAWS = 64  # of the opening, to choose one from where runs diverged
+WIDEST = 16.0  # how many times wider an opening gets that keeps diverging
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +64,7 @@ def suggestion(
     if 0 < settings.resample_every <= min(since, ended) and len(study.front_F):
         chosen = _again(study, most, f"after every {settings.resample_every} runs one of the front is run again")
     else:
-        chosen = _search(study, settings, most, rng)
+        chosen = _search(study.expecting(), settings, most, rng)
     return replace(chosen, fit=None if study.model.fit is fit else study.model.fit)
 
 
@@ -76,7 +77,7 @@ def _opening(
     diverged = sum(one.outcome is Outcome.DIVERGED for one in seen)
     why = f"{ended} of {settings.opening} runs ended well that the search begins with"
     for radius in RADII:
-        x_MD = around_centre(space, DRAWS, rng, radius=radius * (1 + diverged / settings.opening))
+        x_MD = around_centre(space, DRAWS, rng, radius=radius * min(1 + diverged / settings.opening, WIDEST))
         x_MD = fresh(space, x_MD, x_ND)
         if len(x_MD):
             break
@@ -118,7 +119,7 @@ def _search(study: Known, settings: Settings, most: float, rng: np.random.Genera
         if cheapest < math.inf:
             raise _too_expensive(most, cheapest)
         return _again(study, most, "every setting around the front was tried")
-    mean_M, sd_M = study.model.expecting(study.running_RD).score(x_MD)
+    mean_M, sd_M = study.model.score(x_MD)
     log_cost_M, chance_M = study.model.log_cost(x_MD), study.model.odds.log_probability(x_MD)
     far_M = cdist(x_MD / study.space.scale_D, origins_FD / study.space.scale_D).min(axis=1)
     worth_M = chance_M - (far_M / radius) ** 2 / 2

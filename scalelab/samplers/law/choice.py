@@ -21,7 +21,7 @@ SHARE = 1 / 8  # of the target's cost, or a quarter of all that was spent if tha
 OF_SPENT = 1 / 4
 GUARDS = 0.25  # of what was spent: guards cost no more
 GUARD_OF_SPENT = 1 / 3
-SENSIBLE = 1.2  # times the lowest floor that as much compute buys: scales above are left alone
+SENSIBLE = 0.2  # above the lowest floor that no more compute buys, as a share of it: scales beyond are left alone
 EACH = 24  # settings considered at a scale
 HEIGHT = 0.006  # above the valley's bottom, as a share of the loss, of the farther settings
 WIDTHS = (0.3, 0.6, 1.0)  # of the way there
@@ -45,8 +45,7 @@ def search(
     if guarded < GUARDS * runs.spent and len(runs.loss_N) >= 2 * (len(outlook.coordinates.hypers) + OPENING):
         return _guard(outlook, considered, floor_M, min(most, max(GUARD_OF_SPENT * runs.spent, runs.dearest)), rng)
     least_M = np.array([floor_M[considered.cost_M <= cost].min() for cost in considered.cost_M])
-    # the loss at the bottom may be below 0 in other units: what is above the least is compared with its size
-    sensible_M = floor_M - least_M <= (SENSIBLE - 1) * np.abs(least_M)
+    sensible_M = floor_M - least_M <= SENSIBLE * np.abs(least_M)
     spots = considered[np.flatnonzero((considered.cost_M <= most) & sensible_M)]
     hyper_MEH, codes = _settings(outlook, spots, rng)
     choices = outlook.coordinates.choices
@@ -66,7 +65,7 @@ def _settings(outlook: Outlook, spots: Spots, rng: np.random.Generator) -> tuple
     """Settings (m, E, H) about the law's optimum at each scale, and numbers of choices (m, E)."""
     law, coordinates = outlook.posterior.law, outlook.coordinates
     m, h = len(spots.scales), len(coordinates.hypers)
-    curvature = [law.first(place) + len(law.sizes) + 2 for place in range(h)]
+    curvature = [law.curvature(place) for place in range(h)]
     radius_H = np.sqrt(2 * HEIGHT * np.exp(-outlook.posterior.theta_P[curvature]))
     width_ME1 = rng.choice(WIDTHS, size=(m, EACH, 1))
     off_MEH = rng.standard_normal((m, EACH, h)) * width_ME1 * np.clip(radius_H, NEAREST, FARTHEST)

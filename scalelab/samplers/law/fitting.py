@@ -23,9 +23,10 @@ from scalelab.samplers.law.posterior import JITTER, Posterior, law_at, untold
 OUTLIER = 2.5  # standard deviations
 FIRST_SD = 0.005  # of a run's loss, before anything is known of its errors
 BOUND_SD = 0.35  # e-folds: as in laws.joint.solve
-TOLD = 160  # runs, the lowest in their valleys, from which the sizes of the misses are fitted
+TOLD = 128  # runs, the lowest in their valleys, from which the sizes of the misses are fitted
 TURNS = 3
 ROBUST = Objective(delta=OUTLIER)
+MANY = 200  # runs that have one explanation only
 WIDER = 3.0  # times the priors' standard deviations: the other explanation's first turn
 
 
@@ -89,10 +90,11 @@ def fit(
     """
     start_RP = np.array([mean_P, *starts])
     wider_P = sd_P * np.where([" ~ " in name for name in law.names], WIDER, 1.0)
-    near = _settled(law, runs, mean_P, sd_P, sd_P, start_RP, told=None, judged=judged)
-    lowest = np.argsort(near.noise_N, kind="stable")[:TOLD]
-    far = _settled(law, runs, mean_P, sd_P, wider_P, start_RP, told=lowest, judged=judged)
-    best = max(near, far, key=lambda settled: settled.likely)
+    best = _settled(law, runs, mean_P, sd_P, sd_P, start_RP, told=None, judged=judged)
+    if len(runs.loss_N) <= MANY:
+        lowest = np.argsort(best.noise_N, kind="stable")[:TOLD]
+        far = _settled(law, runs, mean_P, sd_P, wider_P, start_RP, told=lowest, judged=judged)
+        best = max(best, far, key=lambda settled: settled.likely)
     scaled_NP = best.at.slope_NP * best.let_go_P
     factor = cho_factor(scaled_NP @ scaled_NP.T + best.missed_NN, lower=True, check_finite=False)
     return Posterior(

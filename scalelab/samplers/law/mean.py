@@ -75,6 +75,10 @@ class Law:
         t = len(self.sizes)
         return 1 + 2 * t + place * (t + 5) + place * (place - 1) // 2
 
+    def curvature(self, place: int) -> int:
+        """Where ln κ of a hyperparameter is; behind it are its exponent in cost, the skew and R's row."""
+        return self.first(place) + len(self.sizes) + 2
+
     def optimum(self, theta_RP: Array, at: Points) -> Array:
         """h* (R, n, H)."""
         columns = []
@@ -121,8 +125,7 @@ class Law:
         height_RN = np.zeros((r, n))
         by_z_RNH = np.zeros_like(z_RNH)
         for j in range(len(self.hypers)):
-            i = self.first(j)
-            shape = i + t + 2  # ln κ, its exponent, skew, then R's row
+            shape = self.curvature(j)
             row_RJ = theta_RP[:, shape + 3 : shape + 3 + j]
             u_RN = z_RNH[..., j] + np.einsum("rnj,rj->rn", z_RNH[..., :j], row_RJ)
             kappa_RN = np.exp(np.clip(theta_RP[:, shape, None] + theta_RP[:, shape + 1, None] * at.cost_N, -20.0, 10.0))
