@@ -40,8 +40,11 @@ class OptunaSweeper(Sweeper):
         asked = [*OmegaConf.to_container(self.config.hydra.overrides.hydra), *arguments]  # type: ignore[misc]
         try:
             problem = problem_of(swept(asked))
-            problem.folder.mkdir(parents=True, exist_ok=True)
-            OmegaConf.save(self.config, problem.folder / "multirun.yaml")
+            try:
+                problem.folder.mkdir(parents=True, exist_ok=True)
+                OmegaConf.save(self.config, problem.folder / "multirun.yaml")
+            except OSError as error:
+                raise Refused(f"{problem.folder} cannot be written to: {error.strerror}") from None
             search(problem, self.launch, lambda line: say(console, line))
         except Refused as refused:
             raise SystemExit(refused) from None

@@ -591,8 +591,8 @@ def test_token_files_of_numpy_can_be_trained_on(folder: Path) -> None:
 def test_a_plan_composes_as_hydra_does(swept: list[str]) -> None:
     from hydra import compose, initialize_config_dir
 
-    from scalelab.config import config_dir, spec_from_config
     from scalelab.composing import as_mapping
+    from scalelab.config import config_dir, spec_from_config
 
     runs = planned(*swept).runs
     assert len(runs) > 1

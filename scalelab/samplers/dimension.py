@@ -110,13 +110,13 @@ def dimension_of(
     """The dimension of a distribution, with what is given of its name; see `Space.of`, also for what is refused."""
     if not isinstance(distribution, FloatDistribution | IntDistribution | CategoricalDistribution):
         raise Refused(f"{name!r} has a {type(distribution).__name__}: accepted are Optuna's float, int and categorical")
-    values = ()
+    values: tuple[float, ...] = ()
     if isinstance(distribution, CategoricalDistribution):
         values = numbers(distribution)
         if len(values) < LEAST_NUMBERS or kinds.get(name) == "categorical":
             return _categorical(name, distribution, centres, scales, kinds)
         if name in centres and centres[name] not in values:
-            raise unknown(f"centre of {name!r}", centres[name], list(map(str, values)))
+            raise unknown(f"centre of {name!r}", centres[name], map(str, values))
     kind = _kind(name, distribution, values, kinds)
     ends = _ends(distribution, values)
     low, high = _warp(kind, np.array(ends, float)).tolist()
@@ -141,7 +141,7 @@ def dimension_of(
 def numbers(distribution: CategoricalDistribution) -> tuple[float, ...]:
     """The choices from the lowest where all are finite numbers, else none."""
     found = [choice for choice in distribution.choices if _is_number(choice) and math.isfinite(choice)]  # type: ignore[arg-type]
-    return tuple(sorted(found)) if len(found) == len(distribution.choices) else ()  # type: ignore[type-var, arg-type]
+    return tuple(sorted(found)) if len(found) == len(distribution.choices) else ()  # type: ignore[arg-type]
 
 
 def _categorical(

@@ -249,6 +249,28 @@ def test_what_is_asked_in_parallel_is_not_repeated(told: int) -> None:
     assert np.ptp(x, axis=0).min() > 0.3
 
 
+def test_in_batches_it_gets_as_far_as_one_at_a_time() -> None:
+    regrets = []
+    for batch in (1, 8):
+        study = study_of(resample_every=0)
+        run(study, 8)
+        for _ in range(24 // batch):
+            asked = [study.ask(SPACE) for _ in range(batch)]
+            for trial in asked:
+                study.tell(trial, valley(trial.params))
+        assert len(set(settings(study))) == 32
+        regrets.append(min(trial.values[0] for trial in study.trials) - 1e3**-0.3)
+    assert regrets[1] < 1.2 * regrets[0] + 0.005
+
+
+def test_what_is_recommended_far_beyond_what_was_run_is_no_leap() -> None:
+    study = study_of(resample_every=0, max_cost=12.0)
+    run(study, 16)
+    params = study.sampler.recommend(study, 1e3)  # type: ignore[attr-defined]
+    tried = [trial.params["lr"] for trial in study.trials]
+    assert min(tried) / 4 < params["lr"] < 4 * max(tried)
+
+
 # what it must survive
 
 
@@ -268,6 +290,15 @@ def test_degenerate_objectives(objective: Objective) -> None:
     study = study_of()
     run(study, 15, objective)
     assert len(set(settings(study))) == 15 - phases(study).count("resample") >= 12
+
+
+def test_an_opening_that_keeps_diverging_stays_finite_where_there_are_no_bounds() -> None:
+    space: dict[str, BaseDistribution] = {"lr": FloatDistribution(1e-300, math.inf, log=True)}
+    study = study_of(scales={"lr": 1.0}, centres={"lr": 1.0})
+    tried = [math.exp(x) for x in np.random.default_rng(0).normal(size=3000)]
+    study.add_trials([create_trial(params={"lr": lr}, distributions=space, values=(math.inf, 1.0)) for lr in tried])
+    run(study, 1, lambda params: (math.inf, 1.0), space)
+    assert math.isfinite(study.trials[-1].params["lr"])
 
 
 def test_runs_that_all_crash_teach_nothing_and_stop_nothing() -> None:
@@ -367,6 +398,12 @@ def test_studies_of_other_directions(directions: list[str]) -> None:
     study = optuna.create_study(directions=directions, sampler=CarbsSampler())
     with pytest.raises(Refused, match="try create_study\\(directions=\\['minimize', 'minimize'\\]\\)"):
         study.ask(SPACE)
+
+
+def test_what_does_not_fit_a_space_is_refused_before_a_run_is_paid_for() -> None:
+    CarbsSampler(centres=START).check(SPACE)
+    with pytest.raises(Refused, match="unknown parameter in scales 'rl'"):
+        CarbsSampler(scales={"rl": 1.0}).check(SPACE)
 
 
 def test_names_that_no_trial_has_and_bad_centres_are_refused_at_the_suggestion() -> None:

@@ -94,6 +94,24 @@ def test_what_cannot_be_searched_is_refused_in_a_line(
     assert says in str(refused.value) and "\n" not in str(refused.value)
 
 
+def test_three_numbers_to_choose_from_are_a_dimension_in_their_order() -> None:
+    of = {"width": CategoricalDistribution((128, 32, 64)), "rate": CategoricalDistribution((0.0, 0.1, 0.2))}
+    space = Space.of(of)
+    width, rate = space.dimensions
+    assert (width.kind, width.values, width.centre, width.start) == ("log", (32, 64, 128), 64, 64)
+    assert (rate.kind, rate.centre) == ("linear", 0.1)
+    assert width.scale == pytest.approx(math.log(2)) and rate.scale == pytest.approx(0.1)
+    x_MD = np.array([[math.log(90), 0.04], [math.log(91), 0.06], [99.0, -9.0]])
+    found = [space.decode(x_D) for x_D in x_MD]
+    assert found == [{"width": 64, "rate": 0.0}, {"width": 128, "rate": 0.1}, {"width": 128, "rate": 0.0}]
+    assert all(type(params["width"]) is int for params in found)
+    np.testing.assert_allclose(space.rounded(x_MD), space.encode(found))
+    assert Space.of(of, kinds={"width": "categorical"}).dimensions[0].width == 3
+    assert Space.of({"n": CategoricalDistribution((1, 2))}).dimensions[0].is_categorical
+    with pytest.raises(Refused, match="unknown centre of 'width' '48': accepted are 128, 32, 64"):
+        Space.of(of, centres={"width": 48})
+
+
 def test_a_thousand_points_encode_in_milliseconds() -> None:
     rng = np.random.default_rng(0)
     params = [SPACE.decode(x_D) for x_D in rng.normal(size=(1000, 11))]

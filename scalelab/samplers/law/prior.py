@@ -16,6 +16,7 @@ from scalelab.samplers.law.roles import role
 CLAIMED = Prior(mean=0.0, sd=0.2, source="the parametrization claims that the optimum stays")
 BEND = 0.025  # a tenfold of compute moves the optimum's local exponent in it by .035: assumed
 CURVATURE_BY_COST = 0.05  # assumed: a hundredfold of compute makes a valley a quarter steeper or flatter
+CHAIN = 0.5  # of the exponents of weight decay, beside what they are chained of: assumed
 LOG_ALPHA = (math.log(0.35), 0.5)  # Chinchilla .34 and .28 (arXiv:2203.15556), Kaplan .076 to .1 (arXiv:2001.08361)
 
 
@@ -90,7 +91,7 @@ def exponent(hyper: str, size: str, parametrization: str | None) -> Prior:
         return Prior(mean=lr, sd=_total([at_batch.sd, by_batch.mean * batch.sd]), source=at_batch.source)
     tau = priors.exponent("tau", size)
     mean = batch.mean - lr - tau.mean - (1.0 if size == "tokens" else 0.0)
-    return Prior(mean=mean, sd=_total([tau.sd, at_batch.sd, batch.sd]), source=tau.source)
+    return Prior(mean=mean, sd=_total([tau.sd, at_batch.sd, batch.sd, CHAIN]), source=tau.source)
 
 
 def _total(parts: Sequence[float]) -> float:
