@@ -5,14 +5,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
 from scalelab.errors import Refused
+from scalelab.samplers.dimension import LEAST_NUMBERS, numbers
 
 Params = Mapping[str, Any]
 LINEAR_WIDTH = 4.0  # what the range of a linear parameter counts for, where e-folds are the unit of the others
-LEAST_CHOICES = 3  # numbers among which there is an optimum, and not only the better of two
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -32,11 +31,11 @@ class Axis:
         if isinstance(distribution, FloatDistribution | IntDistribution):
             return cls(name=name, distribution=distribution, log=distribution.log, low=float(distribution.low),
                        high=float(distribution.high))  # fmt: skip
-        numbers = _numbers(distribution)
-        if len(numbers) < LEAST_CHOICES:
+        values = numbers(distribution) if isinstance(distribution, CategoricalDistribution) else ()
+        if len(values) < LEAST_NUMBERS:
             return None
-        return cls(name=name, distribution=distribution, log=numbers[0] > 0, low=numbers[0], high=numbers[-1],
-                   values=numbers)  # fmt: skip
+        return cls(name=name, distribution=distribution, log=values[0] > 0, low=values[0], high=values[-1],
+                   values=values)  # fmt: skip
 
     @classmethod
     def of_scale(cls, name: str, distribution: BaseDistribution) -> "Axis":
@@ -45,16 +44,16 @@ class Axis:
         Raises:
             Refused: where it is not of positive numbers.
         """
-        numbers = _numbers(distribution)
+        values = numbers(distribution) if isinstance(distribution, CategoricalDistribution) else ()
         if isinstance(distribution, FloatDistribution | IntDistribution):
             low, high = float(distribution.low), float(distribution.high)
-        elif numbers:
-            low, high = numbers[0], numbers[-1]
+        elif values:
+            low, high = values[0], values[-1]
         else:
             raise Refused(f"{name} sets the scale: accepted are numbers, not {distribution}")
         if low <= 0:
             raise Refused(f"{name} sets the scale and begins at {low:g}: accepted are positive numbers")
-        return cls(name=name, distribution=distribution, log=True, low=low, high=high, values=numbers)
+        return cls(name=name, distribution=distribution, log=True, low=low, high=high, values=values)
 
     def inward(self, value: float) -> float:
         """A value of the parameter in the law's units."""
@@ -80,12 +79,3 @@ class Axis:
             value = self.low + round((value - self.low) / step) * step
         value = min(max(value, self.low), self.high)
         return round(value) if isinstance(self.distribution, IntDistribution) else float(value)
-
-
-def _numbers(distribution: BaseDistribution) -> tuple[float, ...]:
-    """The choices in order where they are all numbers, else none."""
-    if not isinstance(distribution, CategoricalDistribution):
-        return ()
-    numbers = [float(c) for c in distribution.choices if isinstance(c, int | float) and not isinstance(c, bool)]
-    finite = len(numbers) == len(distribution.choices) and bool(np.isfinite(numbers).all())
-    return tuple(sorted(numbers)) if finite else ()

@@ -99,6 +99,10 @@ class LawSampler(BaseSampler):
         """Give the cost of a run, where who makes the sampler does not know it."""
         self._cost, self._laid_out = cost, None
 
+    def check(self, distributions: Mapping[str, BaseDistribution]) -> None:
+        """Refuse scales, a target, sizes and a start that do not fit the parameters of a study, before it is begun."""
+        self._layout(dict(distributions))
+
     def reseed_rng(self) -> None:
         """Nothing to do: a suggestion's randomness comes from the seed and the trial's number."""
 
