@@ -249,6 +249,23 @@ def test_it_says_where_the_law_does_not_fit(seed: int) -> None:
     assert bent.warnings[0].endswith("trust runs near the target's scale")
 
 
+class TurningWorld(World):
+    """Its best rate first rises and then falls: a parabola in ln D, which the law's own bends can follow."""
+
+    def best_lr(self, d: float) -> float:
+        return float(3e-3 * math.exp(-0.12 * math.log(d / 3e9) ** 2))
+
+
+def test_it_says_where_an_optimum_follows_no_power_law(monkeypatch: pytest.MonkeyPatch) -> None:
+    trials = told(60, TurningWorld(noise=QUIET.noise), most=1e11)
+    turning = recommended(trials)
+    assert not turning.fits and turning.warnings  # misses or a bend: either will do
+    monkeypatch.setattr(misses, "PRIOR", misses.PRIOR - np.array([10.0] * 4 + [0.0] * 2))
+    alone = recommended(trials)
+    assert not alone.fits
+    assert any(said.startswith("the best lr follows no power law: its exponent in compute") for said in alone.warnings)
+
+
 def test_what_the_law_misses_is_found_beside_it(monkeypatch: pytest.MonkeyPatch) -> None:
     trials = told(40, QUIET_BENT, most=1e11)
     with_misses = recommended(trials)

@@ -10,10 +10,12 @@ import numpy as np
 from scalelab.samplers.law.belief import Runs
 from scalelab.samplers.law.coordinates import Spots
 from scalelab.samplers.law.gain import regret
+from scalelab.samplers.law.prior import BEND
 from scalelab.samplers.law.target import Outlook, best, unknown_at
 
 Z = 1.959964  # of a two-sided interval of 95 %
 MISFIT = 3.0  # ln evidence: twenty to one that the law misses something
+BENT = 2.0  # times the standard deviation by which bends are expected
 FAR = 30.0  # times the dearest run's cost
 FEW = 2  # runs for each parameter of the law that has one
 
@@ -64,7 +66,7 @@ def recommendation(outlook: Outlook, target: Spots, runs: Runs, rng: np.random.G
         expected_regret=lost.mean * posterior.unit,
         regret_high=lost.high * posterior.unit,
         exponents=_exponents(outlook),
-        fits=posterior.surplus < MISFIT,
+        fits=posterior.surplus < MISFIT and not _bent(outlook),
         warnings=tuple(_warnings(outlook, target, runs)),
     )
 
@@ -82,6 +84,17 @@ def _exponents(outlook: Outlook) -> dict[str, Interval]:
     return found
 
 
+def _bent(outlook: Outlook) -> dict[str, float]:
+    """By how much the exponent of an optimum in compute changes for each e-fold of it, where it plainly does."""
+    mean_P, covariance_PP = outlook.posterior.parameters()
+    sd_P = np.sqrt(np.diag(covariance_PP))
+    return {
+        name.removesuffix(" bend"): float(mean)
+        for name, mean, sd in zip(outlook.posterior.law.names, mean_P, sd_P, strict=True)
+        if name.endswith(" bend") and abs(mean) > max(Z * sd, BENT * BEND)
+    }
+
+
 def _warnings(outlook: Outlook, target: Spots, runs: Runs) -> list[str]:
     posterior = outlook.posterior
     said = []
@@ -92,6 +105,11 @@ def _warnings(outlook: Outlook, target: Spots, runs: Runs) -> list[str]:
             f" settings leave their power laws by about {path:.2f} e-folds, valleys are wrong by {share:.0%} of their"
             f" height, losses near the bottom by {local:.2%}, floors by {floor:.2%}; trust runs near the target's scale"
         )
+    said += [
+        f"the best {name} follows no power law: its exponent in compute changes by {bend:+.2f} for each e-fold of it;"
+        " trust runs near the target's scale"
+        for name, bend in _bent(outlook).items()
+    ]
     ratio = float(target.cost_M.max()) / max(runs.dearest, 1e-300)
     if ratio > FAR:
         said.append(f"the target costs {ratio:.0f} times the dearest run that ended: confirm at a scale between")
