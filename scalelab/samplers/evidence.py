@@ -81,6 +81,14 @@ def evidence(trials: Iterable[FrozenTrial], space: Mapping[str, BaseDistribution
     return found
 
 
+def common_space(trials: Iterable[FrozenTrial]) -> dict[str, BaseDistribution]:
+    """The parameters that all trials have which have any."""
+    spaces = [trial.distributions for trial in trials if trial.distributions and trial.state is not TrialState.WAITING]
+    if not spaces:
+        return {}
+    return {name: its for name, its in sorted(spaces[0].items()) if all(of.get(name) == its for of in spaces)}
+
+
 def check_directions(study: Study) -> None:
     """Refuse a study that does not minimise a loss and a cost.
 

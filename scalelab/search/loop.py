@@ -16,6 +16,7 @@ from scalelab.search.sampler import grid_size, recommendation, sampler_of
 from scalelab.search.study import Study, opened
 from scalelab.search.warm_start import warm_start
 from scalelab.search_views import quiet
+from scalelab.show_search import written
 from scalelab.trials import TRIAL_FILE, Outcome, Trial
 
 RETRIES = 2  # of a run that crashed, before its trial is given up
@@ -140,12 +141,10 @@ def _crashed(reason: str) -> Told:
 
 def _line(problem: Problem, study: Study, trial: FrozenTrial, found: Told) -> str:
     past = history(study.optuna)
-    setting = " ".join(f"{key}={value:.4g}" if isinstance(value, float) else f"{key}={value}"
-                       for key, value in trial.params.items())  # fmt: skip
     if found.values is None:
         came = f"crashed: {found.attributes['reason']}"
     else:
         came = f"{found.values['loss_nats']:.4f} nats" if found.outcome is Outcome.OK else "diverged"
     best = f", best {past.best_first[0].values[0]:.4f}" if past.best_first else ""
     done = f"{len(past.ended)}/{problem.settings.n_trials}"
-    return f"{done} · {setting} · {came}{best} · {past.spent_flops:.2e} FLOPs in all"
+    return f"{done} · {written(trial.params)} · {came}{best} · {past.spent_flops:.2e} FLOPs in all"

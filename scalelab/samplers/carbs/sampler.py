@@ -21,7 +21,7 @@ from scalelab.samplers.carbs.recommended import recommended
 from scalelab.samplers.carbs.settings import Settings
 from scalelab.samplers.carbs.suggestion import suggestion
 from scalelab.samplers.carbs.surrogates import Fit
-from scalelab.samplers.evidence import Outcome, check_directions, evidence
+from scalelab.samplers.evidence import Outcome, check_directions, common_space, evidence
 from scalelab.samplers.space import Space
 
 FIT = "scalelab:carbs:fit"  # system attribute: hyperparameters, for later trials to start from
@@ -87,10 +87,7 @@ class CarbsSampler(BaseSampler):
         """The parameters that all trials share; those of trials that have not ended well where none has."""
         trials = self._trials(study)
         shared = intersection_search_space(trials, include_pruned=True)
-        if not shared:
-            asked = [one.distributions.items() for one in trials if one.distributions]
-            shared = dict(item for item in asked[0] if all(item in other for other in asked)) if asked else {}
-        return dict(sorted(shared.items()))
+        return dict(sorted(shared.items())) if shared else common_space(trials)
 
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]

@@ -61,7 +61,8 @@ class Runs:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Settled:
-    """An explanation of the runs: parameters, the sizes of what they miss, and how likely, ln."""
+    """An explanation of the runs: parameters, the sizes of what they miss, how likely, ln, and by what that was judged:
+    the arguments of `misses.sizes`."""
 
     theta_P: Array
     at: At
@@ -71,7 +72,7 @@ class _Settled:
     missed_NN: Array
     log_size_K: Array
     likely: float
-    surplus: float
+    seen: tuple[At, Array, Array, Array, Array]
 
 
 def fit(
@@ -90,23 +91,23 @@ def fit(
     """
     start_RP = np.array([mean_P, *starts])
     wider_P = sd_P * np.where([" ~ " in name for name in law.names], WIDER, 1.0)
-    best = _settled(law, runs, mean_P, sd_P, sd_P, start_RP, told=None, judged=judged)
+    best = _settled(law, runs, mean_P, sd_P, sd_P, start_RP, told=None)
     if len(runs.loss_N) <= MANY:
         lowest = np.argsort(best.noise_N, kind="stable")[:TOLD]
-        far = _settled(law, runs, mean_P, sd_P, wider_P, start_RP, told=lowest, judged=judged)
+        far = _settled(law, runs, mean_P, sd_P, wider_P, start_RP, told=lowest)
         best = max(best, far, key=lambda settled: settled.likely)
+    without = misses.sizes(*best.seen, start_K=best.log_size_K, none=True)[1] if judged else best.likely
     scaled_NP = best.at.slope_NP * best.let_go_P
     factor = cho_factor(scaled_NP @ scaled_NP.T + best.missed_NN, lower=True, check_finite=False)
     return Posterior(
         law=law, unit=unit, theta_P=best.theta_P, prior_mean_P=mean_P, prior_sd_P=best.let_go_P, runs=best.at,
         residual_N=runs.loss_N - best.at.loss_N, noise_N=best.noise_N, log_size_K=best.log_size_K, factor=factor,
-        alpha_N=cho_solve(factor, best.pulled_N), surplus=best.surplus,
+        alpha_N=cho_solve(factor, best.pulled_N), surplus=best.likely - without,
     )  # fmt: skip
 
 
 def _settled(
-    law: Law, runs: Runs, mean_P: Array, sd_P: Array, first_sd_P: Array, theta_RP: Array, *, told: Rows | None,
-    judged: bool,
+    law: Law, runs: Runs, mean_P: Array, sd_P: Array, first_sd_P: Array, theta_RP: Array, *, told: Rows | None
 ) -> _Settled:  # fmt: skip
     """Parameters and errors after a few turns, the first with other priors' widths; `told` are the runs by which sizes
     are judged, the lowest in their valleys where left out."""
@@ -130,8 +131,7 @@ def _settled(
         low_NN = np.linalg.cholesky(missed_NN)
     return _Settled(
         theta_P=theta_P, at=at, let_go_P=let_go_P, pulled_N=pulled_N, noise_N=noise_N, missed_NN=missed_NN,
-        log_size_K=log_size_K, likely=likely,
-        surplus=likely - misses.sizes(*seen, start_K=log_size_K, none=True)[1] if judged else 0.0,
+        log_size_K=log_size_K, likely=likely, seen=seen,
     )  # fmt: skip
 
 

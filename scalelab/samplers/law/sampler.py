@@ -18,7 +18,7 @@ from optuna.trial import FrozenTrial, TrialState
 from scalelab.errors import Refused, unknown
 from scalelab.parametrizations import table
 from scalelab.samplers.attributes import PHASE, announce, mark
-from scalelab.samplers.evidence import evidence
+from scalelab.samplers.evidence import common_space, evidence
 from scalelab.samplers.law import choice
 from scalelab.samplers.law.belief import Runs, outlook
 from scalelab.samplers.law.coordinates import Coordinates, Cost, Spots
@@ -179,7 +179,7 @@ class LawSampler(BaseSampler):
         """What all trials that ended have in common; before there is one, those that failed or run, as a first run may
         diverge, if they came as far as to ask for their scale."""
         ended = [trial for trial in trials if trial.state in (TrialState.COMPLETE, TrialState.PRUNED)]
-        return _common(ended or [t for t in trials if all(name in t.distributions for name in self.scales)])
+        return common_space(ended or [t for t in trials if all(name in t.distributions for name in self.scales)])
 
     def _layout(self, space: dict[str, BaseDistribution]) -> tuple[Coordinates, Spots, Spots]:
         """Coordinates, the scales considered and the target's: made once for a space."""
@@ -192,14 +192,6 @@ class LawSampler(BaseSampler):
                     raise unknown("parameter in start", name, space)
             self._laid_out = space, coordinates, considered(coordinates), spots_of(coordinates, self.target)
         return self._laid_out[1:]
-
-
-def _common(trials: Sequence[FrozenTrial]) -> dict[str, BaseDistribution]:
-    """The parameters that all trials have which have any."""
-    spaces = [trial.distributions for trial in trials if trial.distributions and trial.state is not TrialState.WAITING]
-    if not spaces:
-        return {}
-    return {name: its for name, its in sorted(spaces[0].items()) if all(of.get(name) == its for of in spaces)}
 
 
 def _check_start(start: Mapping[str, Any], space: Mapping[str, BaseDistribution]) -> None:

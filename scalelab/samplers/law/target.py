@@ -146,15 +146,11 @@ def unknown_at(spots: Spots, outlook: Outlook, actions: Sequence[Action]) -> Unk
     for (i, j), four in zip(pairs, cross_X4, strict=True):
         hessian_AA[i, j] = hessian_AA[j, i] = (four @ [1, 1, -1, -1]) / (4 * STEP**2)
     value_A, vector_AA = np.linalg.eigh(hessian_AA)
-    others = [coordinates.points([{**other.scale, **_named(coordinates, other)}]) for other in actions]
-    points = joined([at(np.array([*eye_AA, *-eye_AA])), *others]) if a else joined(others)
+    others = coordinates.points([coordinates.params(o.scale, o.hyper_H, o.choice) for o in actions])
+    points = joined([at(np.array([*eye_AA, *-eye_AA])), others]) if a else others
     slope_AN = np.zeros((a, len(points)))
     slope_AN[range(a), range(a)], slope_AN[range(a), range(a, 2 * a)] = 0.5 / STEP, -0.5 / STEP
     return Unknown(
         points=points, slope_AN=slope_AN, inverse_AA=(vector_AA / np.maximum(value_A, LEAST_CURVATURE)) @ vector_AA.T,
         behind_K=np.array([action.value - chosen.value for action in actions[1:]]),
     )  # fmt: skip
-
-
-def _named(coordinates: Coordinates, action: Action) -> dict[str, Any]:
-    return coordinates.params(action.scale, action.hyper_H, action.choice)
