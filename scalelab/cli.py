@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from scalelab import cli_search
+from scalelab import cli_search, cli_show
 from scalelab.answering import answering, console
 from scalelab.errors import Refused
 
@@ -16,6 +16,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Sweep small proxies, fit how their optimal hyperparameters move with scale, project to the large run.",
 )
+app.add_typer(cli_show.app)
 app.add_typer(cli_search.app)
 PASS_THROUGH = {"allow_extra_args": True, "ignore_unknown_options": True}
 Out = Annotated[Path, typer.Option("--out", "-o", help="Folder to write to.")]
@@ -47,50 +48,6 @@ def train(
             arguments = [*stated, *arguments]
         status = commands.execute(arguments, dry_run=dry_run, console=console)
     raise typer.Exit(status)
-
-
-@app.command()
-def tables(
-    name: Annotated[str | None, typer.Argument(help="A parametrization in full; a list of all if left out.")] = None,
-    optimizer: Annotated[str | None, typer.Option(help="Only what this optimizer needs.")] = None,
-) -> None:
-    """Print the parametrization tables: what each multiplies multiplier, init, lr, weight decay and eps with."""
-    with answering():
-        from scalelab import show_tables
-
-        show_tables.tables(name, console, optimizer=optimizer)
-
-
-@app.command()
-def compare(
-    a: Annotated[str, typer.Argument(help="A parametrization, or a published reference.")],
-    b: Annotated[str, typer.Argument(help="Another.")],
-    optimizer: Annotated[str | None, typer.Option(help="Only what this optimizer needs.")] = None,
-) -> None:
-    """Compare two tables modulo the abc-symmetry: where do they train differently, where do they only look so?"""
-    with answering():
-        from scalelab import show_tables
-
-        show_tables.compared(a, b, console, optimizer=optimizer)
-
-
-@app.command(context_settings=PASS_THROUGH)
-def explain(
-    context: typer.Context,
-    each: Annotated[bool, typer.Option("--each", help="Every parameter by itself.")] = False,
-    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-    vocab: Annotated[int | None, typer.Option(help="In place of the corpus' own: it may be elsewhere.")] = None,
-) -> None:
-    """Explain a configuration: every parameter group's values beside the rules they come from. Allocates nothing.
-
-    Arguments are keys of conf/train.yaml, of any size: `explain parametrization=completep width=8192 depth=80`.
-    """
-    with answering():
-        from scalelab import explain as room
-        from scalelab import plan, show_explained
-
-        found = room.explain(plan.composed(list(context.args)), vocab=vocab, each=each)
-        typer.echo(room.as_json(found)) if json else show_explained.explanation(found, console)
 
 
 @app.command()

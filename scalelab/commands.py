@@ -42,6 +42,8 @@ def execute(arguments: Sequence[str], *, dry_run: bool, console: Console) -> int
     print_plan(planned, missing, console, rows=ROWS if dry_run else 0)
     if dry_run or not missing:
         return 0
+    for run in missing:
+        run.folder.announce(run.spec)
     failed = ""
     with watched([(run.spec, run.folder) for run in missing], console):
         try:
@@ -120,6 +122,7 @@ def _plan_columns(spec: RunSpec) -> dict[str, str]:
         "steps": f"{spec.horizon.steps:,}",
         "schedule": f"{spec.horizon.schedule}, {spec.horizon.warmup_steps} warmup steps",
         "data": f"{spec.data.name} {spec.data.sha256[:8]}",
+        "dtype": spec.dtype,
         "lr": f"{spec.hparams.lr:.4g}",
         "wd": f"{spec.hparams.weight_decay:.4g}",
         "seed": str(spec.seed),

@@ -26,7 +26,8 @@ FFN_MULTIPLE = 8  # ffn = mlp_ratio × width is rounded to it
 KEYS = frozenset((
     "out", "study", "parametrization", "width", "depth", "head_dim", "heads", "kv_heads", "ffn", "experts", "top_k",
     "granularity", "context", "base", "lr", "lr_factor", "seed", "tokens", "batch_tokens", "schedule",
-    "warmup_fraction", "decay_fraction", "final_lr_ratio", "weight_decay_policy",
+    "warmup_fraction", "warmup_tokens", "decay_fraction", "final_lr_ratio", "weight_decay_policy", "dtype", "compile",
+    "pruning",
     "independent_weight_decay", "z_loss", "balance_loss", "init",
     "multipliers", "validation_tokens", "device", "threads", "model", "optimizer", "data", "tracker", "hydra",
 ))  # fmt: skip
@@ -93,10 +94,14 @@ def spec_from_config(config: Mapping[str, Any]) -> RunSpec:
                 "batch_tokens": integer("batch_tokens", config["batch_tokens"]),
                 "schedule": config["schedule"],
                 **{k: real(k, config[k]) for k in ("warmup_fraction", "decay_fraction", "final_lr_ratio")},
+                "warmup_tokens": None
+                if config["warmup_tokens"] is None
+                else integer("warmup_tokens", config["warmup_tokens"]),
             },
         ),
         data=corpus,
         seed=integer("seed", config["seed"]),
+        dtype=str(config["dtype"]),
     )
 
 

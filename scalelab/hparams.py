@@ -76,7 +76,8 @@ class Hparams:
 class Horizon:
     """How long a run is, in tokens, and how its learning rate moves along it.
 
-    `batch_tokens` is tokens a step. Warmup is linear over `warmup_fraction` of the steps; then the factor falls from 1
+    `batch_tokens` is tokens a step. Warmup is linear over `warmup_fraction` of the steps, or over `warmup_tokens`, which
+    are then the same at every horizon; then the factor falls from 1
     to `final_lr_ratio` by "cosine" or "linear" over the rest, stays ("constant"), or stays and falls linearly over the
     last `decay_fraction` of the steps ("wsd": warmup, stable, decay; MiniCPM, arXiv:2404.06395).
 
@@ -94,6 +95,7 @@ class Horizon:
     warmup_fraction: float = 0.1
     decay_fraction: float = 0.2
     final_lr_ratio: float = 0.0
+    warmup_tokens: int | None = None
 
     def __post_init__(self) -> None:
         for name in ("tokens", "batch_tokens"):
@@ -110,11 +112,27 @@ class Horizon:
             raise unknown("schedule", self.schedule, SCHEDULES)
         for name in ("warmup_fraction", "decay_fraction", "final_lr_ratio"):
             _finite(name, getattr(self, name), low=0, high=1)
-        if self.schedule == "wsd" and self.warmup_fraction + self.decay_fraction > 1:
+        self._check_warmup()
+
+    def _check_warmup(self) -> None:
+        given = self.warmup_tokens
+        if given is None:
+            if self.schedule == "wsd" and self.warmup_fraction + self.decay_fraction > 1:
+                raise Refused(
+                    f"warmup_fraction={self.warmup_fraction} and decay_fraction={self.decay_fraction} overlap:"
+                    " together they may take at most 1"
+                )
+            return
+        if self.warmup_fraction != 0:
+            raise Refused(f"warmup_tokens={given} and warmup_fraction={self.warmup_fraction}: give one, the other 0")
+        if not isinstance(given, int) or isinstance(given, bool) or given < 0 or given % self.batch_tokens:
+            near = max(1, round(given / self.batch_tokens)) * self.batch_tokens if isinstance(given, int) else 0
             raise Refused(
-                f"warmup_fraction={self.warmup_fraction} and decay_fraction={self.decay_fraction} overlap:"
-                " together they may take at most 1"
+                f"warmup_tokens={given!r}: accepted is a whole number of steps of batch_tokens={self.batch_tokens};"
+                f" try warmup_tokens={near}"
             )
+        if given > (room := self.tokens - (self.steps - self.decay_start) * self.batch_tokens):
+            raise Refused(f"warmup_tokens={given} of tokens={self.tokens}: the schedule leaves at most {room} for it")
 
     @property
     def steps(self) -> int:
@@ -122,6 +140,8 @@ class Horizon:
 
     @property
     def warmup_steps(self) -> int:
+        if self.warmup_tokens is not None:
+            return self.warmup_tokens // self.batch_tokens
         return round(self.warmup_fraction * self.steps)
 
     @property

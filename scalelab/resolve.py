@@ -41,10 +41,23 @@ class Setting:
 
 @dataclass(frozen=True, kw_only=True)
 class Multipliers:
-    """The forward constants that belong to no tensor: attention's softmax scale, the factor on residual branches."""
+    """The forward constants that belong to no tensor: attention's softmax scale, the factor on residual branches.
 
-    attention: float
-    residual: float
+    Each is the site's, which table and shapes fix, times the tuned one of `Hparams`, in which trials may differ.
+    """
+
+    attention_site: float
+    residual_site: float
+    attention_tuned: float
+    residual_tuned: float
+
+    @property
+    def attention(self) -> float:
+        return self.attention_tuned * self.attention_site
+
+    @property
+    def residual(self) -> float:
+        return self.residual_tuned * self.residual_site
 
 
 def multipliers(spec: RunSpec) -> Multipliers:
@@ -54,8 +67,10 @@ def multipliers(spec: RunSpec) -> Multipliers:
     if spec.architecture.attention_scale == "sqrt":
         attention = 1 / math.sqrt(spec.shape.head_dim)
     return Multipliers(
-        attention=spec.hparams.attention_multiplier * attention,
-        residual=spec.hparams.residual_multiplier * sites[Site.RESIDUAL](ratios),
+        attention_site=attention,
+        residual_site=sites[Site.RESIDUAL](ratios),
+        attention_tuned=spec.hparams.attention_multiplier,
+        residual_tuned=spec.hparams.residual_multiplier,
     )
 
 

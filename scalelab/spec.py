@@ -22,6 +22,7 @@ from scalelab.scale import ONE, Ratios
 from scalelab.shape import Architecture, Shape
 
 SPEC_VERSION = 2
+DTYPES = ("float32", "bfloat16")  # of matrix products; weights, moments and the residual stream are float32
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,8 +69,8 @@ class RunSpec:
         optimizer_kind(self.optimizer)
         if self.weight_decay_policy not in POLICIES:
             raise unknown("weight_decay_policy", self.weight_decay_policy, POLICIES)
-        if self.dtype != "float32":
-            raise unknown("dtype", self.dtype, ["float32"])
+        if self.dtype not in DTYPES:
+            raise unknown("dtype", self.dtype, DTYPES)
         if not isinstance(self.seed, int) or isinstance(self.seed, bool) or self.seed < 0:
             raise Refused(f"seed={self.seed!r}: accepted is a whole number ≥ 0")
         if self.shape.vocab != self.data.vocab:
@@ -160,6 +161,8 @@ class RunSpec:
         """Twelve hex digits over everything the result depends on, the table's own cells included."""
         identity = as_plain(self)
         identity["data"].pop("options")
+        if self.horizon.warmup_tokens is None:  # so that runs have the names they had before there was such a field
+            identity["horizon"].pop("warmup_tokens")
         identity["table"] = table(self.parametrization).digest
         identity["version"] = SPEC_VERSION
         text = json.dumps(identity, sort_keys=True, separators=(",", ":"), allow_nan=False)

@@ -8,7 +8,7 @@ import json
 import math
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -18,16 +18,24 @@ from scalelab.files import write_atomically
 from scalelab.spec import RunSpec, as_plain, from_plain
 
 TRIAL_FILE = "trial.json"
+SPEC_FILE = "spec.json"  # the spec alone, `as_plain`, there from the start of a run
 METRICS_FILE = "metrics.jsonl"
 TRIAL_VERSION = 1
 
 
 class Outcome(StrEnum):
-    """OK and DIVERGED are results, and final; FAILED is the machine's doing, and is run again."""
+    """OK and DIVERGED are results, and final; FAILED is the machine's doing, and is run again.
+
+    PRUNED was stopped early by a rule; it has a checkpoint and is continued when it's launched without the rule.
+    """
 
     OK = "OK"
     DIVERGED = "DIVERGED"
     FAILED = "FAILED"
+    PRUNED = "PRUNED"
+
+
+FINAL = (Outcome.OK, Outcome.DIVERGED)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +44,10 @@ class Trial:
 
     `loss_nats` is the validation loss over the fixed set, nats a token, None unless OK; `loss_se_nats` its standard
     error over validation sequences (not over seeds). `tokens_seen` counts training tokens, fewer than the horizon
-    where the run diverged. `reason` says why it is not OK.
+    where the run diverged. `reason` says why it is not OK. `seconds` are its share of its worker's time: of a step, the
+    wall time divided evenly among the runs trained together. `energy_joules` are its share of what the device drew in
+    that time, None where it does not tell (`machine.energy`). `cost_flops` is that of the run by itself; `trunk_tokens`
+    of its tokens were trained in another run, which begins as it does (`train.trunks`).
     """
 
     spec: RunSpec
@@ -46,14 +57,27 @@ class Trial:
     loss_bits_per_byte: float | None = None
     train_loss_nats: float | None = None
     tokens_seen: int = 0
+    trunk_tokens: int = 0
     cost_flops: int = 0
     seconds: float = 0.0
+    energy_joules: float | None = None
     reason: str | None = None
     provenance: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if (self.outcome is Outcome.OK) != (self.loss_nats is not None and math.isfinite(self.loss_nats)):
             raise ValueError(f"a trial is OK if and only if its loss is finite: {self.outcome}, {self.loss_nats}")
+
+    @property
+    def flops_per_second(self) -> float | None:
+        """Achieved FLOP/s of its share of the worker, validation in the time and not in the FLOPs; None without time.
+
+        Counted as its cost is, `FlopCount.six_n_attention`.
+        """
+        return self.cost_flops / self.seconds if self.seconds > 0 else None
+
+
+REQUIRED = {f.name for f in fields(Trial) if f.default is MISSING and f.default_factory is MISSING}
 
 
 @dataclass(frozen=True)
@@ -67,7 +91,7 @@ class RunFolder:
         trial = self.read() if (self.path / TRIAL_FILE).exists() else None
         if trial is not None and trial.spec.fingerprint != spec.fingerprint:
             raise Refused(f"{self.path} holds run {trial.spec.fingerprint}, not {spec.fingerprint}: use another folder")
-        return trial if trial is not None and trial.outcome is not Outcome.FAILED else None
+        return trial if trial is not None and trial.outcome in FINAL else None
 
     def read(self) -> Trial:
         """The trial of this folder; `Refused` where the file is missing, corrupt or of another version."""
@@ -80,14 +104,19 @@ class RunFolder:
             raise Refused(f"{file} is corrupt ({error}): remove that folder and run it again") from None
         if not isinstance(plain, dict) or plain.get("version") != TRIAL_VERSION:
             raise Refused(f"{file} is not a trial of version {TRIAL_VERSION}: was it written by another scalelab?")
-        known = {f.name for f in fields(Trial)}
-        if not known <= set(plain):
-            raise Refused(f"{file} lacks {', '.join(sorted(known - set(plain)))}: remove that folder and run it again")
-        values = {name: plain[name] for name in known}
+        values = {f.name: plain[f.name] for f in fields(Trial) if f.name in plain}
+        if lacking := REQUIRED - set(values):  # the others came later than the first trials
+            raise Refused(f"{file} lacks {', '.join(sorted(lacking))}: remove that folder and run it again")
         try:
             return Trial(**{**values, "spec": from_plain(plain["spec"]), "outcome": Outcome(plain["outcome"])})
         except (KeyError, TypeError, ValueError) as error:  # a spec of another version is Refused, a ValueError
             raise Refused(f"{file} is not a trial ({error}): remove that folder and run it again") from None
+
+    def announce(self, spec: RunSpec) -> None:
+        """Say what is to be run here, for whoever looks before there is a trial."""
+        if not (self.path / SPEC_FILE).exists():
+            self.path.mkdir(parents=True, exist_ok=True)
+            write_atomically(self.path / SPEC_FILE, json.dumps(as_plain(spec)) + "\n")
 
     def write(self, trial: Trial) -> None:
         """Put a trial here, atomically: a reader sees the whole file or none."""
@@ -112,7 +141,7 @@ class RunFolder:
             file.write(json.dumps(kept, allow_nan=False) + "\n")
 
     def metrics(self) -> list[dict[str, Any]]:
-        """The curve of the last attempt at this run; a line cut off by a kill is left out."""
+        """The curve of this run, of its last attempt and of those that it went on from; torn lines are left out."""
         file = self.path / METRICS_FILE
         records: list[dict[str, Any]] = []
         if not file.exists():
@@ -122,8 +151,10 @@ class RunFolder:
                 record = json.loads(line)
             except json.JSONDecodeError:
                 continue  # the torn line of a killed writer; what follows it belongs to the next attempt
-            if records and record["attempt"] != records[-1]["attempt"]:
-                records = []
+            last = records[-1] if records else record
+            again = record["attempt"] != last["attempt"]
+            if record["step"] < last["step"] + again:  # begun anew, or from a checkpoint before these
+                records = [earlier for earlier in records if earlier["step"] < record["step"]]
             records.append(record)
         return records
 

@@ -17,6 +17,7 @@ from scalelab.errors import Refused
 from scalelab.files import write_atomically
 from scalelab.jobs import run_job
 from scalelab.spec import RunSpec, as_plain
+from scalelab.train.population import Population
 from scalelab.trials import Outcome, RunFolder, Trial
 from tests.conftest import ROOT, make_spec
 from tests.helpers import metrics, tree
@@ -64,7 +65,7 @@ def test_a_job_writes_its_trial_and_its_curve(tmp_path: Path) -> None:
     assert {"scalelab", "host", "python", "torch", "started", "threads"} <= set(plain["provenance"])
     curve = metrics(tmp_path / "run")
     assert [at["step"] for at in curve] == list(range(spec.horizon.steps))
-    assert set(curve[0]) == {"attempt", "step", "tokens", "loss_nats", "lr", "seconds"}
+    assert set(curve[0]) == {"attempt", "step", "tokens", "loss_nats", "lr", "seconds", "time"}
     assert curve == RunFolder(tmp_path / "run").metrics()
 
 
@@ -89,7 +90,7 @@ def test_a_diverged_run_is_finished(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 def test_a_failed_run_says_why_and_runs_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     spec, folder = make_spec(width=32), RunFolder(tmp_path)
     with monkeypatch.context() as broken:
-        broken.setattr(train, "validate", failing)  # after the last step: the curve is there
+        broken.setattr(Population, "validate", failing)  # after the last step: the curve is there
         with pytest.raises(RuntimeError, match="out of memory"):
             run_job(spec, folder)
     failed = folder.read()

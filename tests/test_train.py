@@ -22,6 +22,7 @@ from scalelab.parametrizations import TABLES, Family, Role
 from scalelab.scale import Power
 from scalelab.shape import Architecture
 from scalelab.spec import RunSpec, as_plain
+from scalelab.train import batches, member
 from scalelab.trials import Outcome, Trial
 from tests.conftest import make_spec
 
@@ -38,26 +39,29 @@ class Recorder:
         self.curve.append({name: value for name, value in values.items() if name != "seconds"})
 
 
+Networks = dict[str, nn.Module]
+
+
 @pytest.fixture
-def networks(monkeypatch: pytest.MonkeyPatch) -> list[nn.Module]:
-    """The networks that the trainer builds, in order; after a run, as it left them."""
-    built: list[nn.Module] = []
+def networks(monkeypatch: pytest.MonkeyPatch) -> Networks:
+    """The networks that the trainer builds, by their runs' fingerprints; after a run, as it left them."""
+    built: Networks = {}
 
     def keep(spec: RunSpec, device: str = "cpu") -> nn.Module:
-        built.append(build(spec, device))
-        return built[-1]
+        built[spec.fingerprint] = build(spec, device)
+        return built[spec.fingerprint]
 
-    monkeypatch.setattr(train, "build", keep)
+    monkeypatch.setattr(member, "build", keep)
     return built
 
 
-def run_each(specs: list[RunSpec], networks: list[nn.Module]) -> list[Bits]:
+def run_each(specs: list[RunSpec], networks: Networks) -> list[Bits]:
     """Train a list of specs: for each its loss, its curve without times, its final weights."""
-    before, recorders = len(networks), [Recorder() for _ in specs]
-    trials = train.run(specs, observers=[[recorder] for recorder in recorders])
+    recorders = [Recorder() for _ in specs]
+    trials = train.run(specs, watches=[train.Watch(observers=[recorder]) for recorder in recorders])
     return [
-        (trial.loss_nats, recorder.curve, dict(network.state_dict()))
-        for trial, recorder, network in zip(trials, recorders, networks[before:], strict=True)
+        (trial.loss_nats, recorder.curve, dict(networks[trial.spec.fingerprint].state_dict()))
+        for trial, recorder in zip(trials, recorders, strict=True)
     ]
 
 
@@ -72,7 +76,7 @@ def assert_same_bits(one: Bits, other: Bits) -> None:
 # --- one run ----------------------------------------------------------------------------------------------------------
 
 
-def test_two_runs_of_a_spec_give_the_same_bits_whatever_the_global_seed(networks: list[nn.Module]) -> None:
+def test_two_runs_of_a_spec_give_the_same_bits_whatever_the_global_seed(networks: Networks) -> None:
     spec = make_spec()
     torch.manual_seed(1)
     (one,) = run_each([spec], networks)
@@ -82,13 +86,13 @@ def test_two_runs_of_a_spec_give_the_same_bits_whatever_the_global_seed(networks
     assert len(one[1]) == spec.horizon.steps
 
 
-def test_another_seed_gives_other_weights_and_other_data(networks: list[nn.Module]) -> None:
+def test_another_seed_gives_other_weights_and_other_data(networks: Networks) -> None:
     one, other = run_each([make_spec(seed=0), make_spec(seed=1)], networks)
     assert one[0] != other[0]
     assert not torch.equal(one[2]["embedding.weight"], other[2]["embedding.weight"])
 
 
-def test_a_run_does_not_depend_on_what_is_trained_beside_it(networks: list[nn.Module]) -> None:
+def test_a_run_does_not_depend_on_what_is_trained_beside_it(networks: Networks) -> None:
     specs = [make_spec(width=32), make_spec("sp", width=64, seed=3), make_spec(width=32, optimizer="sgd")]
     forward = run_each(specs, networks)
     backward = run_each(specs[::-1], networks)[::-1]
@@ -100,7 +104,7 @@ def test_a_run_does_not_depend_on_what_is_trained_beside_it(networks: list[nn.Mo
 
 def test_the_loss_falls_on_the_embedded_corpus() -> None:
     recorder = Recorder()
-    (trial,) = train.run([make_spec(width=32, tokens=64 * 150)], observers=[[recorder]])
+    (trial,) = train.run([make_spec(width=32, tokens=64 * 150)], watches=[train.Watch(observers=[recorder])])
     assert trial.outcome is Outcome.OK
     assert recorder.curve[0]["loss_nats"] > math.log(256) - 0.1
     assert trial.loss_nats is not None and trial.loss_nats < 3.6  # a uniform guess: 5.5; the unigram entropy: 3.1
@@ -111,24 +115,22 @@ def test_the_loss_falls_on_the_embedded_corpus() -> None:
 def test_a_curve_has_at_most_about_a_hundred_points_and_its_last_step() -> None:
     recorder = Recorder()
     spec = make_spec(width=32, tokens=64 * 250)
-    train.run([spec], observers=[[recorder]])
-    assert 100 <= len(recorder.curve) <= 2 * train.LOG_POINTS
+    train.run([spec], watches=[train.Watch(observers=[recorder])])
+    assert 100 <= len(recorder.curve) <= 2 * member.LOG_POINTS
     assert recorder.curve[-1]["step"] == spec.horizon.steps - 1
     assert all(at["tokens"] == at["step"] * 64 for at in recorder.curve)
     assert all(at["lr"] == spec.hparams.lr * spec.horizon.lr_factor(at["step"]) for at in recorder.curve)
 
 
 @pytest.mark.parametrize("optimizer_name", ["adamw", "sgd"])
-def test_clipping_changes_a_run_where_it_is_active_and_only_there(
-    optimizer_name: str, networks: list[nn.Module]
-) -> None:
+def test_clipping_changes_a_run_where_it_is_active_and_only_there(optimizer_name: str, networks: Networks) -> None:
     specs = [make_spec(width=32, optimizer=optimizer_name, hparams={"clip_norm": c}) for c in (None, 1e6, 0.1)]
     without, loose, tight = run_each(specs, networks)
     assert_same_bits(without, loose)
     assert tight[0] != without[0]
 
 
-def test_clipping_bounds_the_norm_of_one_sgd_step(networks: list[nn.Module]) -> None:
+def test_clipping_bounds_the_norm_of_one_sgd_step(networks: Networks) -> None:
     # One step of plain SGD under SP moves the weights by lr × the clipped gradient.
     hparams = {"clip_norm": 0.05, "lr": 0.5, "weight_decay": 0.0, "momentum": 0.0}
     spec = make_spec("sp", width=32, optimizer="sgd", tokens=64, hparams=hparams)
@@ -155,7 +157,7 @@ def finite(plain: Any) -> bool:
     ],
 )
 def test_a_diverged_run_is_a_result_and_leaves_the_others_alone(
-    optimizer_name: str, hparams: dict[str, Any], why: str, networks: list[nn.Module]
+    optimizer_name: str, hparams: dict[str, Any], why: str, networks: Networks
 ) -> None:
     good = make_spec(width=32)
     bad = make_spec("sp", width=32, optimizer=optimizer_name, hparams=hparams)
@@ -207,7 +209,7 @@ KINDS: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_kind_of_network_learns_and_moves_every_parameter(kind: str, networks: list[nn.Module]) -> None:
+def test_every_kind_of_network_learns_and_moves_every_parameter(kind: str, networks: Networks) -> None:
     spec = make_spec(width=64, tokens=64 * 30, **KINDS[kind])
     start = dict(build(spec).named_parameters())
     ((loss, curve, end),) = run_each([spec], networks)
@@ -219,7 +221,10 @@ def test_every_kind_of_network_learns_and_moves_every_parameter(kind: str, netwo
 
 def test_a_zero_readout_starts_at_the_entropy_of_a_uniform_guess() -> None:
     recorder = Recorder()
-    train.run([make_spec(architecture=Architecture(zero_init_readout=True), tokens=64)], observers=[[recorder]])
+    train.run(
+        [make_spec(architecture=Architecture(zero_init_readout=True), tokens=64)],
+        watches=[train.Watch(observers=[recorder])],
+    )
     assert recorder.curve[0]["loss_nats"] == pytest.approx(math.log(256), abs=1e-6)
 
 
@@ -286,7 +291,7 @@ def tables(optimizer: str, architecture: Architecture) -> list[str]:
 @pytest.mark.parametrize("optimizer_name", ["adamw", "sgd"])
 @pytest.mark.parametrize("architecture", [Architecture(), Architecture(tied_head=True, biases=True, qk_norm=True)])
 def test_at_the_base_every_table_trains_the_same_network_bit_for_bit(
-    optimizer_name: str, architecture: Architecture, networks: list[nn.Module]
+    optimizer_name: str, architecture: Architecture, networks: Networks
 ) -> None:
     names = tables(optimizer_name, architecture)
     assert names[0] == "sp" and {"mup", "completep"} < set(names)
@@ -333,15 +338,15 @@ def test_groups_keep_their_ratios_under_the_schedule(optimizer_name: str) -> Non
 def test_the_trainer_steps_at_the_schedules_learning_rates(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[list[float]] = []
 
-    def watched(network: nn.Module, spec: RunSpec) -> list[torch.optim.Optimizer]:
-        (optim,) = optimizers(network, spec)
+    def watched(network: nn.Module, spec: RunSpec, **rest: Any) -> list[torch.optim.Optimizer]:
+        (optim,) = optimizers(network, spec, **rest)
         step = optim.step
         monkeypatch.setattr(
             optim, "step", lambda: (seen.append([group["lr"] for group in optim.param_groups]), step())[1]
         )
         return [optim]
 
-    monkeypatch.setattr(train, "optimizers", watched)
+    monkeypatch.setattr(member, "optimizers", watched)
     spec = make_spec("mup", width=128)
     train.run([spec])
     assert len(seen) == spec.horizon.steps
@@ -369,17 +374,17 @@ def by_hand(network: nn.Module, spec: RunSpec) -> list[float]:
     return each
 
 
-def test_the_validation_loss_is_what_its_definition_says(networks: list[nn.Module]) -> None:
+def test_the_validation_loss_is_what_its_definition_says(networks: Networks) -> None:
     spec = make_spec(width=32)
     (trial,) = train.run([spec])
-    each = by_hand(networks[0], spec)
+    each = by_hand(networks[spec.fingerprint], spec)
     assert trial.loss_nats == pytest.approx(np.mean(each), abs=1e-6)
     assert trial.loss_se_nats == pytest.approx(np.std(each, ddof=1) / math.sqrt(len(each)), abs=1e-6)
 
 
 def test_it_does_not_depend_on_how_it_is_batched(monkeypatch: pytest.MonkeyPatch) -> None:
     (one,) = train.run([make_spec(width=32)])
-    monkeypatch.setattr(train, "VALIDATION_SEQUENCES", 3)
+    monkeypatch.setattr(batches, "VALIDATION_SEQUENCES", 3)
     (other,) = train.run([make_spec(width=32)])
     assert one.loss_nats is not None
     assert other.loss_nats == pytest.approx(one.loss_nats, abs=1e-6)
@@ -446,7 +451,7 @@ def test_the_sgd_depth_exponent_keeps_the_update_of_the_residual_stream(
 
 def test_steps_are_in_order() -> None:
     recorder = Recorder()
-    train.run([make_spec(width=32)], observers=[[recorder]])
+    train.run([make_spec(width=32)], watches=[train.Watch(observers=[recorder])])
     assert all(a["step"] < b["step"] for a, b in pairwise(recorder.curve))
 
 

@@ -65,6 +65,10 @@ class Corpus:
                 f" ({self.train.size:,} tokens) and val ({self.val.size:,})"
             )
 
+    def gathered(self, windows: np.ndarray, context: int) -> np.ndarray:
+        """The tokens of these windows of the training split, of any shape: int64 […, context+1]."""
+        return _gather(self, "train", windows, context)
+
 
 def windows(tokens: int, context: int) -> int:
     """How many windows of `context + 1` tokens, one starting every `context` tokens, a split of `tokens` holds.
@@ -82,13 +86,23 @@ def train_batch(corpus: Corpus, *, seed: int, step: int, sequences: int, context
     No token is a target twice within an epoch; a batch may reach over the end of one.
     Raises `Refused` for a split shorter than one window, a senseless argument, or an id outside the vocabulary.
     """
+    windows = training_windows(corpus, seed=seed, step=step, steps=1, sequences=sequences, context=context)
+    return corpus.gathered(windows[0], context)
+
+
+def training_windows(corpus: Corpus, *, seed: int, step: int, steps: int, sequences: int, context: int) -> np.ndarray:
+    """Which windows of the training split `steps` batches from `step` on read: int64 [steps, sequences].
+
+    Drawn for many steps at once, they cost a step next to nothing. Raises `Refused` as `train_batch`.
+    """
     count = _windows_of(corpus, "train", context)
     _at_least("sequences", sequences, 1)
     _at_least("step", step, 0)
     _at_least("seed", seed, 0)
-    position = np.arange(step * sequences, (step + 1) * sequences, dtype=np.uint64)
+    position = np.arange(step * sequences, (step + steps) * sequences, dtype=np.uint64)
     epoch, index = np.divmod(position, np.uint64(count))
-    return _gather(corpus, "train", permute(index, size=count, seed=seed, stream=epoch), context)
+    drawn = permute(index, size=count, seed=seed, stream=epoch)
+    return drawn.astype(np.int64).reshape(steps, sequences)
 
 
 def validation_batches(corpus: Corpus, *, tokens: int, sequences: int, context: int) -> Iterator[np.ndarray]:
@@ -155,7 +169,7 @@ def _windows_of(corpus: Corpus, split: str, context: int) -> int:
 
 def _gather(corpus: Corpus, split: str, window: np.ndarray, context: int) -> np.ndarray:
     source = corpus.train if split == "train" else corpus.val
-    batch = source[window.astype(np.int64)[:, None] * (corpus.record or context) + np.arange(context + 1)]
+    batch = source[window.astype(np.int64)[..., None] * (corpus.record or context) + np.arange(context + 1)]
     # The dtype often has room above the vocabulary (uint16, vocab 50257); such an id would index past an embedding.
     if np.iinfo(batch.dtype).max >= corpus.vocab and batch.max() >= corpus.vocab:
         raise Refused(

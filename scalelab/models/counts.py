@@ -47,7 +47,8 @@ class FlopCount:
 
     `six_n_non_embedding`: 6 × active non-embedding parameters (Kaplan). `six_n`: 6 × what a token is multiplied with,
     each matrix as often as it is used. `six_n_attention`: that plus attention's scores and values, which for a causal
-    decoder are 6·depth·context·width, half of the full square; this is what scalelab calls a run's cost.
+    decoder are 6·depth·context·width, half of the full square; this is what scalelab calls a run's cost. Gains and
+    biases count as parameters do, 6 each; the products alone, exact and by module, are `flops.module_flops`.
     """
 
     six_n_non_embedding: int
@@ -62,7 +63,7 @@ def count_params(run: Modelled) -> ParamCount:
 
 def count_flops_per_token(run: Modelled) -> FlopCount:
     """Training FLOPs for one token of a sequence of `shape.context` tokens."""
-    return _flops(run.model, run.shape, run.architecture)
+    return flops_of(run.model, run.shape, run.architecture)
 
 
 KIND = {
@@ -90,7 +91,8 @@ def params_of(model: str, shape: Shape, architecture: Architecture) -> ParamCoun
 
 
 @functools.lru_cache(maxsize=4096)
-def _flops(model: str, shape: Shape, architecture: Architecture) -> FlopCount:
+def flops_of(model: str, shape: Shape, architecture: Architecture) -> FlopCount:
+    """Training FLOPs for one token of a model of that shape, which need not be a run's."""
     params = params_of(model, shape, architecture)
     six_n = round(sum(6 * tensor.numel * tensor.uses for tensor in tensors(model, shape, shape, architecture)))
     attention = round(12 * shape.depth * shape.context * shape.width * MODELS[model].pairs)

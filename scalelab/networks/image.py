@@ -3,10 +3,11 @@
 import math
 from typing import ClassVar
 
-from torch import Tensor, add, nn
+from torch import Tensor
 
 from scalelab.networks.layers import Linear, Proxy, RMSNorm
-from scalelab.networks.transformer import MLP
+from scalelab.networks.transformer import MLP, Residual
+from scalelab.resolve import Multipliers
 from scalelab.spec import RunSpec
 
 
@@ -41,15 +42,15 @@ class ImageProxy(Proxy):
         return (ids_BT - self.grey) / (self.contrast * math.sqrt(window))
 
 
-class Block(nn.Module):
-    """x + r · branch(x), r the residual multiplier."""
+class Block(Residual):
+    """One branch, added to the stream."""
 
-    def __init__(self, branch: MLP, residual: float) -> None:
-        super().__init__()
-        self.branch, self.residual = branch, residual
+    def __init__(self, branch: MLP, sites: Multipliers) -> None:
+        super().__init__(sites)
+        self.branch = branch
 
     def forward(self, x: Tensor) -> Tensor:
-        return add(x, self.branch(x), alpha=self.residual)
+        return self.added(x, self.branch(x))
 
 
 def head(width: int, spec: RunSpec) -> tuple[RMSNorm, Linear]:

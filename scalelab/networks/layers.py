@@ -1,7 +1,11 @@
-"""What the networks are made of: layers whose forward constants are plain floats, and how a network is filled.
+"""What the networks are made of: layers whose forward constants are plain numbers, and how a network is filled.
 
 Nothing is attached to a tensor, so a deepcopy, a state_dict or a wrapper changes nothing. Each operation treats leading
 dimensions alike, none mixes sequences.
+
+A network is an ordinary module, or a stack of M members of it (`networks.stacked`): then each parameter has a leading
+dimension M, each input too, and a constant that differs between members is a tensor [M]. The layers tell one from the
+other by their parameters' dimensions; nothing here reduces over M.
 """
 
 import hashlib
@@ -13,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from scalelab.networks.members import Constant, across, looked_up, product, rms_normed, times
 from scalelab.parametrizations.table import Role
 from scalelab.resolve import Setting
 from scalelab.spec import RunSpec
@@ -23,11 +28,13 @@ STREAM, LOGITS = "residual stream", "logits"  # labels of `Proxy.observed` that 
 class Proxy(nn.Module):
     """A network that scalelab trains: token ids [B, T] → logits [B, T, V], and the loss on ids [B, T+1].
 
-    `auxiliary` is what a forward pass adds to the training loss beside the cross-entropy (load balancing), and never to
-    the validation loss.
+    A stack of M members takes ids [M, B, T], and has M losses. `auxiliary` is what a forward pass adds to the training
+    loss beside the cross-entropy (load balancing), and never to the validation loss.
     """
 
     labels: ClassVar[dict[str, str]] = {}  # end of a module's name → the label under which its output is checked
+    constants: ClassVar[tuple[str, ...]] = ("z_loss",)  # attributes that may differ between members of a stack
+    z_loss: Constant
 
     def __init__(self, spec: RunSpec) -> None:
         super().__init__()
@@ -61,25 +68,40 @@ class Proxy(nn.Module):
         return found
 
     def loss(self, tokens_BT: Tensor) -> Tensor:
-        """The training loss: mean cross-entropy, nats, and the auxiliary terms."""
-        logits_BTV = self(tokens_BT[..., :-1])
-        loss = F.cross_entropy(logits_BTV.flatten(0, -2), self.targets(tokens_BT).flatten())
-        if self.z_loss:
-            loss = loss + self.z_loss * logits_BTV.logsumexp(dim=-1).square().mean()
+        """The training loss: mean cross-entropy, nats, and the auxiliary terms; one, or [M] of a stack."""
+        return self.terms(tokens_BT)[1]
+
+    def terms(self, tokens_BT: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean cross-entropy, nats, and the training loss, which has the auxiliary terms beside it."""
+        logits_BTV = self.logits(tokens_BT)
+        members = tokens_BT.shape[:-2]
+        targets = self.targets(tokens_BT).flatten()
+        each = F.cross_entropy(logits_BTV.flatten(0, -2), targets, reduction="none")
+        mean = loss = each.view(*members, -1).mean(dim=-1)
+        if isinstance(self.z_loss, Tensor) or self.z_loss:
+            square = logits_BTV.logsumexp(dim=-1).square().view(*members, -1)
+            loss = loss + times(square.mean(dim=-1), self.z_loss)
         auxiliary = self.auxiliary()
-        return loss if auxiliary is None else loss + auxiliary
+        return mean, loss if auxiliary is None else loss + auxiliary
+
+    def logits(self, tokens_BT: Tensor) -> Tensor:
+        """What the probabilities of each next token of ids [B, T+1] are a softmax of."""
+        logits_BTV: Tensor = self(tokens_BT[..., :-1])
+        return logits_BTV
 
     def losses(self, tokens_BT: Tensor) -> Tensor:
-        """Mean cross-entropy of each sequence [B], nats, in float64."""
-        logits_BTV = self(tokens_BT[..., :-1])
-        loss_BT = F.cross_entropy(logits_BTV.mT, self.targets(tokens_BT), reduction="none")
-        return loss_BT.double().mean(dim=1)
+        """Mean cross-entropy of each sequence [B], or [M, B] of a stack, nats, in float64."""
+        logits_BTV = self.logits(tokens_BT)
+        targets = self.targets(tokens_BT)
+        each = F.cross_entropy(logits_BTV.flatten(0, -2), targets.flatten(), reduction="none")
+        return each.view(targets.shape).double().mean(dim=-1)
 
 
 class Multiplied(nn.Module):
     """A module with a `weight` and the forward multiplier that a parametrization gives it."""
 
-    multiplier: float = 1.0
+    constants: ClassVar[tuple[str, ...]] = ("multiplier",)
+    multiplier: Constant = 1.0
 
 
 class Linear(Multiplied):
@@ -91,7 +113,7 @@ class Linear(Multiplied):
         self.bias = nn.Parameter(torch.empty(fan_out)) if bias else None
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.linear(x if self.multiplier == 1.0 else x * self.multiplier, self.weight, self.bias)
+        return product(times(x, self.multiplier), self.weight, self.bias)
 
 
 class Embedding(Multiplied):
@@ -102,8 +124,7 @@ class Embedding(Multiplied):
         self.weight = nn.Parameter(torch.empty(entries, width))
 
     def forward(self, ids: Tensor) -> Tensor:
-        x = F.embedding(ids, self.weight)
-        return x if self.multiplier == 1.0 else x * self.multiplier
+        return times(looked_up(ids, self.weight), self.multiplier)
 
 
 class RMSNorm(nn.Module):
@@ -111,13 +132,11 @@ class RMSNorm(nn.Module):
 
     def __init__(self, length: int, *, gain: str) -> None:
         super().__init__()
-        self.length, self.scalar = length, gain == "scalar"
-        self.gain = None if gain == "none" else nn.Parameter(torch.empty(1 if self.scalar else length))
+        self.gain = None if gain == "none" else nn.Parameter(torch.empty(1 if gain == "scalar" else length))
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.scalar and self.gain is not None:
-            return F.rms_norm(x, (self.length,), eps=1e-6) * self.gain
-        return F.rms_norm(x, (self.length,), self.gain, eps=1e-6)
+        normed = rms_normed(x)
+        return normed if self.gain is None else normed * across(self.gain, x)
 
 
 def fill(network: nn.Module, resolved: Iterable[Setting], spec: RunSpec) -> None:

@@ -14,9 +14,9 @@ class ResidualMLP(ImageProxy):
 
     def __init__(self, spec: RunSpec) -> None:
         super().__init__(spec)
-        shape, residual = spec.shape, multipliers(spec).residual
+        shape, sites = spec.shape, multipliers(spec)
         self.embedding = Linear(shape.context, shape.width)
-        self.blocks = nn.ModuleList(Block(MLP(shape, spec.architecture), residual) for _ in range(shape.depth))
+        self.blocks = nn.ModuleList(Block(MLP(shape, spec.architecture), sites) for _ in range(shape.depth))
         self.norm, self.readout = head(shape.width, spec)
 
     def forward(self, ids_BT: Tensor) -> Tensor:

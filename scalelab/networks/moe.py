@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from scalelab.networks import transformer
 from scalelab.networks.layers import Linear, Multiplied, RMSNorm
+from scalelab.networks.members import Constant, product, times
 from scalelab.resolve import Multipliers
 from scalelab.shape import Architecture, Shape
 from scalelab.spec import RunSpec
@@ -26,7 +27,7 @@ class Router(Linear):
 
     def forward(self, x: Tensor) -> Tensor:
         with torch.autocast(x.device.type, enabled=False):
-            return F.linear(x.float() * self.multiplier, self.weight.float())
+            return product(times(x.float(), self.multiplier), self.weight.float())
 
 
 class Stack(Multiplied):
@@ -41,8 +42,10 @@ class Stack(Multiplied):
         self.weight = nn.Parameter(torch.empty(experts, fan_out, fan_in))
 
     def forward(self, x: Tensor, counts: list[int]) -> Tensor:
-        x = x if self.multiplier == 1.0 else x * self.multiplier
-        return torch.cat([F.linear(rows, each) for rows, each in zip(torch.split(x, counts), self.weight, strict=True)])
+        members = self.weight.shape[:-3]  # of a stack: a member's experts, and as many rows as any other's, follow
+        x = times(x.view(*members, -1, x.shape[-1]), self.multiplier).view(x.shape)
+        matrices = self.weight.flatten(0, -3)
+        return torch.cat([F.linear(rows, each) for rows, each in zip(torch.split(x, counts), matrices, strict=True)])
 
 
 class Experts(nn.Module):
@@ -57,9 +60,13 @@ class Experts(nn.Module):
         self.activation = transformer.ACTIVATIONS[architecture.mlp]
 
     def forward(self, x_BTD: Tensor, chosen_BTK: Tensor) -> Tensor:
+        experts = self.up.weight.shape[:-2].numel()  # of all members of a stack, each with its own
+        if self.up.weight.dim() > 3:
+            own = torch.arange(len(self.up.weight), device=x_BTD.device) * self.up.weight.shape[1]
+            chosen_BTK = chosen_BTK + own.view(-1, *[1] * (chosen_BTK.dim() - 1))
         chosen_S = chosen_BTK.flatten()
         order_S = chosen_S.argsort(stable=True)
-        counts = torch.bincount(chosen_S, minlength=len(self.up.weight)).tolist()
+        counts = torch.bincount(chosen_S, minlength=experts).tolist()
         # Each token once for each of its experts: the way back is a sum over K, in the same order each time.
         copies_SD = x_BTD.unsqueeze(-2).expand(*chosen_BTK.shape, -1).reshape(-1, x_BTD.shape[-1])
         x_SD = copies_SD.index_select(0, order_S)
@@ -101,14 +108,14 @@ class Mixture(nn.Module):
 
 
 def balance(probability_BTE: Tensor, chosen_BTK: Tensor) -> Tensor:
-    """E · Σ_e (share of the choices that fell on e) · (mean probability of e): 1 where both are uniform.
+    """E · Σ_e (share of the choices that fell on e) · (mean probability of e): 1 where both are uniform; one a member.
 
     Switch Transformers (arXiv:2101.03961) eq. 4–6, which choose one expert; with K the shares are still made to sum to
     one, so that the coefficient means the same for every K.
     """
     chosen_BTE = torch.zeros_like(probability_BTE).scatter(-1, chosen_BTK, 1 / chosen_BTK.shape[-1])
-    share_E, mean_E = (each.flatten(0, -2).mean(dim=0) for each in (chosen_BTE, probability_BTE))
-    return len(mean_E) * (share_E * mean_E).sum()
+    share_E, mean_E = (each.flatten(-3, -2).mean(dim=-2) for each in (chosen_BTE, probability_BTE))
+    return mean_E.shape[-1] * (share_E * mean_E).sum(dim=-1)
 
 
 class Block(transformer.Block):
@@ -123,6 +130,7 @@ class MoE(transformer.Transformer):
     """Token ids [B, T] → logits [B, T, V], and the load-balancing loss beside it."""
 
     block = Block
+    constants = (*transformer.Transformer.constants, "balance_loss")
     labels: ClassVar[dict[str, str]] = {
         # Not the experts' `up`: its rows are in the order of the experts, which changes from step to step.
         **{ending: label for ending, label in transformer.Transformer.labels.items() if ending != "up"},
@@ -131,10 +139,12 @@ class MoE(transformer.Transformer):
 
     def __init__(self, spec: RunSpec) -> None:
         super().__init__(spec)
-        self.balance_loss = spec.hparams.balance_loss
+        self.balance_loss: Constant = spec.hparams.balance_loss
 
     def auxiliary(self) -> Tensor | None:
         """`balance_loss` times the mean over blocks: Switch adds up layers; so, its size does not depend on depth."""
         mixtures = [module for module in self.modules() if isinstance(module, Mixture)]
         found = [mixture.balance for mixture in mixtures if mixture.balance is not None]
-        return self.balance_loss * torch.stack(found).mean() if self.balance_loss and found else None
+        if not found or (not isinstance(self.balance_loss, Tensor) and not self.balance_loss):
+            return None
+        return times(torch.stack(found).mean(dim=0), self.balance_loss)

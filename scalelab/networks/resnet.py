@@ -7,13 +7,15 @@ of a batch together (a loss, and a step, would depend on what else is in it and 
 averages are state beside the parameters, for which no table has a rule.
 """
 
-from torch import Tensor, empty, nn
+import torch
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from scalelab.models.image import side
 from scalelab.models.resnet import KERNEL, first_blocks, second_stage
 from scalelab.networks.image import Block, ImageProxy, head
 from scalelab.networks.layers import Linear
+from scalelab.networks.members import times
 from scalelab.networks.transformer import MLP
 from scalelab.resolve import multipliers
 from scalelab.shape import Architecture, Shape
@@ -25,12 +27,19 @@ class Conv(Linear):
 
     def __init__(self, fan_in: int, fan_out: int, *, bias: bool = False, stride: int = 1) -> None:
         super().__init__(fan_in, fan_out, bias=bias)
-        self.weight = nn.Parameter(empty(fan_out, fan_in, KERNEL, KERNEL))
+        self.weight = nn.Parameter(torch.empty(fan_out, fan_in, KERNEL, KERNEL))
         self.stride = stride
 
     def forward(self, x_BXYD: Tensor) -> Tensor:
-        x_BXYD = x_BXYD if self.multiplier == 1.0 else x_BXYD * self.multiplier
-        y_BDXY = F.conv2d(x_BXYD.movedim(-1, -3), self.weight, self.bias, stride=self.stride, padding=KERNEL // 2)
+        x_BXYD = times(x_BXYD, self.multiplier)
+        if self.weight.dim() == 4:
+            return self.convolved(x_BXYD, self.weight, self.bias)
+        # A member at a time. One convolution of M groups would be one launch, but in other algorithms: other bits.
+        biases = [None] * len(self.weight) if self.bias is None else self.bias
+        return torch.stack([self.convolved(*each) for each in zip(x_BXYD, self.weight, biases, strict=True)])
+
+    def convolved(self, x_BXYD: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        y_BDXY = F.conv2d(x_BXYD.movedim(-1, -3), weight, bias, stride=self.stride, padding=KERNEL // 2)
         return y_BDXY.movedim(-3, -1)
 
 
@@ -49,11 +58,11 @@ class ResNet(ImageProxy):
 
     def __init__(self, spec: RunSpec) -> None:
         super().__init__(spec)
-        shape, residual = spec.shape, multipliers(spec).residual
+        shape, sites = spec.shape, multipliers(spec)
         self.side, self.first, wide = side(shape.context), first_blocks(shape), second_stage(shape)
         stages = [shape] * self.first + [wide] * (shape.depth - self.first)
         self.embedding = Conv(1, shape.width)
-        self.blocks = nn.ModuleList(Block(Convolutions(stage, spec.architecture), residual) for stage in stages)
+        self.blocks = nn.ModuleList(Block(Convolutions(stage, spec.architecture), sites) for stage in stages)
         self.transition = Conv(shape.width, wide.width, stride=2)
         self.norm, self.readout = head(wide.width, spec)
 
@@ -70,7 +79,7 @@ class ResNet(ImageProxy):
 
     def forward(self, ids_BT: Tensor) -> Tensor:
         pixels_BT = self.standardised(ids_BT, window=KERNEL**2)
-        x_BXYD = self.embedding(pixels_BT.reshape(-1, self.side, self.side, 1))
+        x_BXYD = self.embedding(pixels_BT.view(*ids_BT.shape[:-1], self.side, self.side, 1))
         for block in self.blocks[: self.first]:
             x_BXYD = block(x_BXYD)
         x_BXYD = self.transition(x_BXYD)

@@ -5,13 +5,14 @@ V vocabulary.
 """
 
 from collections.abc import Callable
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from scalelab.networks.layers import Embedding, Linear, Proxy, RMSNorm
+from scalelab.networks.members import Constant, times
 from scalelab.resolve import Multipliers, multipliers
 from scalelab.shape import Architecture, Shape
 from scalelab.spec import RunSpec
@@ -34,11 +35,17 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 class Attention(nn.Module):
-    def __init__(self, shape: Shape, architecture: Architecture, scale: float, *, causal: bool = True) -> None:
+    """`scale` is the softmax scale of table and shapes; the tuned `multiplier` of it is on the queries."""
+
+    constants: ClassVar[tuple[str, ...]] = ("multiplier",)
+
+    def __init__(self, shape: Shape, architecture: Architecture, sites: Multipliers, *, causal: bool = True) -> None:
         super().__init__()
         self.causal = causal
         d, gains, bias = shape.width, architecture.norm_gains, architecture.biases
-        self.heads, self.kv_heads, self.head_dim, self.scale = shape.heads, shape.kv_heads, shape.head_dim, scale
+        self.heads, self.kv_heads, self.head_dim = shape.heads, shape.kv_heads, shape.head_dim
+        self.scale = sites.attention_site
+        self.multiplier: Constant = sites.attention_tuned
         self.norm = RMSNorm(d, gain=gains)
         self.query = Linear(d, d, bias=bias)
         self.key = Linear(d, shape.kv_width, bias=bias)
@@ -58,15 +65,14 @@ class Attention(nn.Module):
             # One rotation for both together: a third of the attention block's time on a CPU at small width.
             qk = rotate(torch.cat([q_BTHK, k_BTGK], dim=-2), rope)
             q_BTHK, k_BTGK = torch.split(qk, [self.heads, self.kv_heads], dim=-2)
-        y_BHTK = F.scaled_dot_product_attention(
-            q_BTHK.transpose(-3, -2),
-            k_BTGK.transpose(-3, -2),
-            v_BTGK.transpose(-3, -2),
-            is_causal=self.causal,
-            scale=self.scale,
-            enable_gqa=self.heads != self.kv_heads,
+        # Members and sequences in one dimension: the fast kernels take four dimensions and no more.
+        q_BHTK, k_BGTK, v_BGTK = (
+            each.flatten(0, -4).transpose(-3, -2) for each in (times(q_BTHK, self.multiplier), k_BTGK, v_BTGK)
         )
-        output: Tensor = self.output(y_BHTK.transpose(-3, -2).flatten(-2))
+        y_BHTK = F.scaled_dot_product_attention(
+            q_BHTK, k_BGTK, v_BGTK, is_causal=self.causal, scale=self.scale, enable_gqa=self.heads != self.kv_heads
+        )
+        output: Tensor = self.output(y_BHTK.transpose(-3, -2).reshape(x_BTD.shape))
         return output
 
 
@@ -88,19 +94,33 @@ class MLP(nn.Module):
         return down
 
 
-class Block(nn.Module):
-    """x + r · attention(x), then x + r · mlp(x), r the residual multiplier."""
+class Residual(nn.Module):
+    """x + r · m · branch(x): r is the factor of table and shapes, m the tuned multiplier of it."""
+
+    constants: ClassVar[tuple[str, ...]] = ("multiplier",)
+
+    def __init__(self, sites: Multipliers) -> None:
+        super().__init__()
+        self.residual = sites.residual_site
+        self.multiplier: Constant = sites.residual_tuned
+
+    def added(self, x: Tensor, branch: Tensor) -> Tensor:
+        """The stream after a branch."""
+        # alpha= fuses the multiplication; at 1 it is the plain sum, bit for bit.
+        return torch.add(x, times(branch, self.multiplier), alpha=self.residual)
+
+
+class Block(Residual):
+    """Attention and MLP, each added to the stream."""
 
     def __init__(self, shape: Shape, architecture: Architecture, sites: Multipliers) -> None:
-        super().__init__()
-        self.attention = Attention(shape, architecture, sites.attention)
+        super().__init__(sites)
+        self.attention = Attention(shape, architecture, sites)
         self.mlp = MLP(shape, architecture)
-        self.residual = sites.residual
 
     def forward(self, x_BTD: Tensor, rope: Rope | None) -> Tensor:
-        # alpha= fuses the multiplication; at 1 it is the plain sum, bit for bit.
-        x_BTD = torch.add(x_BTD, self.attention(x_BTD, rope), alpha=self.residual)
-        return torch.add(x_BTD, self.mlp(x_BTD), alpha=self.residual)
+        x_BTD = self.added(x_BTD, self.attention(x_BTD, rope))
+        return self.added(x_BTD, self.mlp(x_BTD))
 
 
 class Transformer(Proxy):
@@ -137,7 +157,8 @@ class Transformer(Proxy):
         x_BTD = self.embedding(ids_BT)
         rope = None
         if self.positions is not None:
-            x_BTD = x_BTD + self.positions(torch.arange(ids_BT.shape[-1], device=ids_BT.device))
+            at_1T = torch.arange(ids_BT.shape[-1], device=ids_BT.device).expand(*ids_BT.shape[:-2], 1, -1)
+            x_BTD = x_BTD + self.positions(at_1T)
         else:
             cos_T1K, sin_T1K = self.rope[:, : ids_BT.shape[-1]]  # type: ignore[index]
             rope = (cos_T1K, sin_T1K)
@@ -156,6 +177,26 @@ def rope_tables(context: int, head_dim: int) -> tuple[Tensor, Tensor]:
 
 def rotate(x_BTHK: Tensor, rope: Rope) -> Tensor:
     """Rotary position embedding on pairs (i, i + K/2) of each head."""
-    cos_T1K, sin_T1K = rope
-    first, second = x_BTHK.chunk(2, dim=-1)
-    return x_BTHK * cos_T1K + torch.cat([-second, first], dim=-1) * sin_T1K
+    turned: Tensor = _Rotation.apply(x_BTHK, *rope)  # type: ignore[no-untyped-call]
+    return turned
+
+
+class _Rotation(torch.autograd.Function):
+    """x · cos + (−second half, first half) · sin, whose gradient is turned back: two thirds of the derived passes."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+        half = x.shape[-1] // 2
+        signed = torch.cat([-sin[..., :half], sin[..., half:]], dim=-1)
+        return torch.addcmul(x * cos, x.roll(half, dims=-1), signed)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs[1:])
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        cos, sin = ctx.saved_tensors
+        return rotate(grad, (cos, -sin)), None, None

@@ -76,7 +76,7 @@ def embedding(ids: Tensor, w: Tensor) -> Tensor:
 def silu_glu(up: Tensor, gate: Tensor, mult: Scale = 1.0) -> Tensor:
     """up · gate · σ(mult · gate) to unit std, both gradients by the scale of the output (functional.py:silu_glu)."""
     scale = _between(2.0, math.sqrt(2.0), 1 / (1 + 1 / mult**2))
-    return up * F.silu(_times(gate, mult)) * (scale / mult)
+    return times(up * F.silu(times(gate, mult)), scale / mult)
 
 
 def gelu(x: Tensor, mult: Scale = 1.0) -> Tensor:
@@ -85,7 +85,7 @@ def gelu(x: Tensor, mult: Scale = 1.0) -> Tensor:
     Its mean is not 0: the rms is 1.02 (mult ¼) to 1.21 (mult → ∞), that of the gradient as much, by the output's scale.
     """
     scale = _between(2.0, 1 / RELU_STD, 1 / (1 + 0.25 / mult**2))
-    return F.gelu(_times(x, mult)) * (scale / mult)
+    return times(F.gelu(times(x, mult)), scale / mult)
 
 
 def relu(x: Tensor) -> Tensor:
@@ -99,7 +99,7 @@ def softmax(x: Tensor, mult: Scale = 1.0) -> Tensor:
     The scale goes from n, where the probabilities are flat, to √n, where they are one-hot; grad(x) is of order mult.
     """
     n = x.shape[-1]
-    return F.softmax(_times(x, mult), dim=-1) * _between(n, math.sqrt(n), 1 / (1 + 4 / mult**2))
+    return times(F.softmax(times(x, mult), dim=-1), _between(n, math.sqrt(n), 1 / (1 + 4 / mult**2)))
 
 
 def sdpa(q: Tensor, k: Tensor, v: Tensor, mult: Scale = 1.0, *, causal: bool = True) -> Tensor:
@@ -113,11 +113,13 @@ def sdpa(q: Tensor, k: Tensor, v: Tensor, mult: Scale = 1.0, *, causal: bool = T
     length, head_dim = v.shape[-2:]
     flat = (math.log(length) if causal else 1.0) / length if length > 1 else 1.0
     scale = 1 / _between(math.sqrt(flat), 1.0, 1 / (1 + 4 * head_dim / mult**2))
-    if isinstance(mult, Tensor):  # the kernel takes one float
-        q, mult = q * mult, 1.0
-    grouped = q.shape[-3] != k.shape[-3]
-    y = F.scaled_dot_product_attention(q, k, v, is_causal=causal, scale=mult / head_dim, enable_gqa=grouped)
-    return y * scale
+    leading, grouped = q.shape[:-3], q.shape[-3] != k.shape[-3]
+    # The kernel takes one float, so the multiplier is on the queries; and four dimensions at most.
+    q = times(q, mult)
+    if q.dim() > 4:
+        q, k, v = (each.flatten(0, -4) for each in (q, k, v))
+    y = F.scaled_dot_product_attention(q, k, v, is_causal=causal, scale=1 / head_dim, enable_gqa=grouped)
+    return times(y.view(*leading, *y.shape[-3:]), scale)
 
 
 def cross_entropy(logits: Tensor, targets: Tensor, mult: Scale = 1.0) -> Tensor:
@@ -150,9 +152,11 @@ def _between(lower: float, upper: float, alpha: Scale) -> Scale:
     return lower * (upper / lower) ** alpha
 
 
-def _times(x: Tensor, scale: Scale) -> Tensor:
-    """x · scale, or x itself at 1.0: a pass over the activations saved, both ways."""
-    return x if isinstance(scale, float) and scale == 1.0 else x * scale
+def times(x: Tensor, scale: Scale) -> Tensor:
+    """x · scale in x's precision, or x itself at 1.0: a pass over the activations saved, both ways."""
+    if isinstance(scale, Tensor):
+        return x * scale.to(x.dtype)  # computed in the precision that it came in
+    return x if scale == 1.0 else x * scale
 
 
 class _Scaled(torch.autograd.Function):
@@ -160,7 +164,7 @@ class _Scaled(torch.autograd.Function):
 
     @staticmethod
     def forward(x: Tensor, forward: Scale, backward: Scale) -> Tensor:
-        y = _times(x, forward)
+        y = times(x, forward)
         return x.view_as(x) if y is x else y
 
     @staticmethod
@@ -173,4 +177,4 @@ class _Scaled(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
         scale = ctx.saved_tensors[0] if ctx.scale is None else ctx.scale
-        return grad * scale, None, None
+        return times(grad, scale), None, None

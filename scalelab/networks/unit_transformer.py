@@ -7,13 +7,15 @@ are u-muP's α_attn-softmax, α_ffn-act, α_res, α_res-attn-ratio and α_loss-s
 """
 
 from collections.abc import Callable
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from scalelab.networks import unit_ops as unit
+from scalelab.networks.layers import Embedding as Table
 from scalelab.networks.layers import Multiplied, Proxy
+from scalelab.networks.members import Constant, rms_normed, spread
 from scalelab.networks.transformer import Rope, Transformer, rope_tables, rotate
 from scalelab.networks.unit_residual import residual_add, residual_split, residual_taus
 from scalelab.shape import Shape
@@ -43,25 +45,19 @@ class Readout(Multiplied):
         return unit.readout(x, self.weight)
 
 
-class Embedding(Multiplied):
-    def __init__(self, entries: int, width: int) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.empty(entries, width))
-
+class Embedding(Table):
     def forward(self, ids: Tensor) -> Tensor:
         return unit.embedding(ids, self.weight)
 
 
 class Attention(nn.Module):
+    constants: ClassVar[tuple[str, ...]] = ("multiplier",)
+
     def __init__(self, shape: Shape, multiplier: float) -> None:
         super().__init__()
         d = shape.width
-        self.heads, self.kv_heads, self.head_dim, self.multiplier = (
-            shape.heads,
-            shape.kv_heads,
-            shape.head_dim,
-            multiplier,
-        )
+        self.heads, self.kv_heads, self.head_dim = shape.heads, shape.kv_heads, shape.head_dim
+        self.multiplier: Constant = multiplier
         self.query, self.key, self.value = Linear(d, d), Linear(d, shape.kv_width), Linear(d, shape.kv_width)
         self.output = Linear(d, d)
 
@@ -71,23 +67,25 @@ class Attention(nn.Module):
         k_BTGK = rotate(self.key(h_BTD).unflatten(-1, (self.kv_heads, self.head_dim)), rope)
         v_BTGK = self.value(h_BTD).unflatten(-1, (self.kv_heads, self.head_dim))
         q_BHTK, k_BGTK, v_BGTK = (each.transpose(-3, -2) for each in (q_BTHK, k_BTGK, v_BTGK))
-        y_BHTK = unit.sdpa(q_BHTK, k_BGTK, v_BGTK, self.multiplier)
+        y_BHTK = unit.sdpa(q_BHTK, k_BGTK, v_BGTK, spread(self.multiplier, q_BHTK))
         output: Tensor = self.output(y_BHTK.transpose(-3, -2).flatten(-2))
         return output
 
 
 class MLP(nn.Module):
+    constants: ClassVar[tuple[str, ...]] = ("multiplier",)
+
     def __init__(self, shape: Shape, mlp: str, multiplier: float) -> None:
         super().__init__()
         d, f = shape.width, shape.ffn
-        self.multiplier = multiplier
+        self.multiplier: Constant = multiplier
         self.gate = Linear(d, f, constraint=None) if mlp == "swiglu" else None
         self.up = Linear(d, f, constraint=None)
         self.down = Linear(f, d, constraint=None)
         self.activation: Callable[[Tensor], Tensor] = unit.relu if mlp == "relu" else self._gelu
 
     def _gelu(self, x: Tensor) -> Tensor:
-        return unit.gelu(x, self.multiplier)
+        return unit.gelu(x, spread(self.multiplier, x))
 
     def forward(self, x_BTD: Tensor) -> Tensor:
         h_BTD = norm(x_BTD)
@@ -95,7 +93,7 @@ class MLP(nn.Module):
         if self.gate is None:
             a_BTF = self.activation(up_BTF)
         else:
-            a_BTF = unit.silu_glu(up_BTF, self.gate(h_BTD), self.multiplier)
+            a_BTF = unit.silu_glu(up_BTF, self.gate(h_BTD), spread(self.multiplier, up_BTF))
         down: Tensor = self.down(a_BTF)
         return down
 
@@ -103,29 +101,36 @@ class MLP(nn.Module):
 class Block(nn.Module):
     """Both branches mixed into the stream by their τ, so that it keeps unit scale."""
 
+    constants: ClassVar[tuple[str, ...]] = ("attention_tau", "mlp_tau")
+
     def __init__(self, spec: RunSpec, taus: list[float]) -> None:
         super().__init__()
         self.attention = Attention(spec.shape, spec.hparams.attention_multiplier)
         self.mlp = MLP(spec.shape, spec.architecture.mlp, spec.hparams.activation_multiplier)
-        self.taus = taus
+        self.attention_tau: Constant
+        self.mlp_tau: Constant
+        self.attention_tau, self.mlp_tau = taus
 
     def forward(self, x_BTD: Tensor, rope: Rope) -> Tensor:
-        into, skip = residual_split(x_BTD, self.taus[0])
-        x_BTD = residual_add(self.attention(into, rope), skip, self.taus[0])
-        into, skip = residual_split(x_BTD, self.taus[1])
-        return residual_add(self.mlp(into), skip, self.taus[1])
+        tau = spread(self.attention_tau, x_BTD)
+        into, skip = residual_split(x_BTD, tau)
+        x_BTD = residual_add(self.attention(into, rope), skip, tau)
+        tau = spread(self.mlp_tau, x_BTD)
+        into, skip = residual_split(x_BTD, tau)
+        return residual_add(self.mlp(into), skip, tau)
 
 
 class UnitTransformer(Proxy):
     """Token ids [B, T] → logits [B, T, V], before α_loss-softmax."""
 
     labels = Transformer.labels
+    constants = ("multiplier",)
 
     def __init__(self, spec: RunSpec) -> None:
         super().__init__(spec)
         shape, hparams = spec.shape, spec.hparams
         taus = residual_taus(2 * shape.depth, hparams.residual_multiplier, hparams.residual_attention_ratio)
-        self.multiplier = hparams.logits_multiplier
+        self.multiplier: Constant = hparams.logits_multiplier
         self.embedding = Embedding(shape.vocab, shape.width)
         self.blocks = nn.ModuleList(Block(spec, taus[2 * block : 2 * block + 2]) for block in range(shape.depth))
         self.readout = Readout(shape.width, shape.vocab)
@@ -139,16 +144,17 @@ class UnitTransformer(Proxy):
         logits_BTV: Tensor = self.readout(norm(x_BTD))
         return logits_BTV
 
-    def loss(self, tokens_BT: Tensor) -> Tensor:
+    def terms(self, tokens_BT: Tensor) -> tuple[Tensor, Tensor]:
         """Mean cross-entropy, nats, whose gradient is scaled to unit size: the optimizer must not see its scale."""
-        logits_BTV = self(tokens_BT[..., :-1])
-        return unit.cross_entropy(logits_BTV.flatten(0, -2), self.targets(tokens_BT).flatten(), self.multiplier)
+        logits_MNV = self(tokens_BT[..., :-1]).flatten(-3, -2)
+        targets_MN = self.targets(tokens_BT).flatten(-2)
+        loss = unit.cross_entropy(logits_MNV, targets_MN, spread(self.multiplier, logits_MNV))
+        return loss, loss
 
-    def losses(self, tokens_BT: Tensor) -> Tensor:
-        logits_BTV = self.multiplier * self(tokens_BT[..., :-1])
-        loss_BT = F.cross_entropy(logits_BTV.mT, self.targets(tokens_BT), reduction="none")
-        return loss_BT.double().mean(dim=1)
+    def logits(self, tokens_BT: Tensor) -> Tensor:
+        logits_BTV = super().logits(tokens_BT)
+        return unit.times(logits_BTV, spread(self.multiplier, logits_BTV))
 
 
 def norm(x_BTD: Tensor) -> Tensor:
-    return F.rms_norm(x_BTD, (x_BTD.shape[-1],), eps=1e-6)
+    return rms_normed(x_BTD)

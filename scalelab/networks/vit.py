@@ -25,7 +25,7 @@ class Block(transformer.Block):
 
     def __init__(self, shape: Shape, architecture: Architecture, sites: Multipliers) -> None:
         super().__init__(shape, architecture, sites)
-        self.attention = Attention(shape, architecture, sites.attention, causal=False)
+        self.attention = Attention(shape, architecture, sites, causal=False)
 
 
 class ViT(ImageProxy):
@@ -48,11 +48,12 @@ class ViT(ImageProxy):
     def forward(self, ids_BT: Tensor) -> Tensor:
         pixels_BT = self.standardised(ids_BT, window=PATCH**2)
         # rows and columns of patches, before those within a patch
-        patches = pixels_BT.reshape(-1, self.side, PATCH, self.side, PATCH).transpose(-3, -2)
-        x_BPD = self.embedding(patches.reshape(-1, self.side**2, PATCH**2))
+        patches = pixels_BT.view(*ids_BT.shape[:-1], self.side, PATCH, self.side, PATCH).transpose(-3, -2)
+        x_BPD = self.embedding(patches.reshape(*ids_BT.shape[:-1], self.side**2, PATCH**2))
         rope = None
         if self.positions is not None:
-            x_BPD = x_BPD + self.positions(torch.arange(self.side**2, device=ids_BT.device))
+            at_1P = torch.arange(self.side**2, device=ids_BT.device).expand(*ids_BT.shape[:-2], 1, -1)
+            x_BPD = x_BPD + self.positions(at_1P)
         else:
             cos_P1K, sin_P1K = self.rope  # type: ignore[misc]
             rope = (cos_P1K, sin_P1K)

@@ -9,6 +9,7 @@ import pandas as pd
 from scalelab.errors import Refused
 from scalelab.laws.columns import COLUMNS
 from scalelab.models import count_params
+from scalelab.readers.units import ENDINGS
 from scalelab.spec import RunSpec, as_plain
 from scalelab.trials import RunFolder, Trial, run_folders
 
@@ -59,7 +60,7 @@ def _row(folder: RunFolder, trial: Trial) -> dict[str, Any]:
         "weight_decay": spec.hparams.weight_decay,
         "seed": spec.seed,
         "loss_nats": float("nan") if trial.loss_nats is None else trial.loss_nats,
-        "outcome": str(trial.outcome),
+        "outcome": ENDINGS[trial.outcome.lower()],  # what is cut short is not a result: PRUNED reads as FAILED
         "cost_flops": float(trial.cost_flops),
     }
 

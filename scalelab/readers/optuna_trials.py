@@ -91,13 +91,16 @@ def _ours(frame: pd.DataFrame, fixed: Mapping[str, Any]) -> pd.DataFrame:
 def outcome_of(trial: "FrozenTrial") -> str:
     """OK, DIVERGED or FAILED of a trial that has ended; RUNNING or WAITING of one that has not.
 
-    As its own attribute `outcome` says; otherwise DIVERGED where the objective (or its last report) is not finite.
+    As its own attribute `outcome` says (what was PRUNED is no result: FAILED); otherwise DIVERGED where the objective
+    (or its last report) is not finite.
     Optuna fails a trial whose objective is NaN, and keeps no value of it: what it reported on the way is the evidence.
     """
     if not trial.state.is_finished():
         return trial.state.name
     if (told := trial.user_attrs.get("outcome")) in ("OK", "DIVERGED", "FAILED"):
         return str(told)
+    if told == "PRUNED":
+        return "FAILED"
     reported = [trial.intermediate_values[step] for step in sorted(trial.intermediate_values)]
     seen = list(trial.values or []) if trial.state.name == "COMPLETE" else reported[-1:]
     if not np.isfinite([float(value) for value in seen]).all():

@@ -20,10 +20,10 @@ ORDER: tuple[tuple[str, ...], ...] = (
     ("hparams", "compare"),
     ("spec",),
     ("resolve",),
-    ("data", "derivations"),
-    ("trials",),
+    ("data", "derivations", "programs"),
+    ("trials", "machine"),
     ("laws",),
-    ("samplers",),
+    ("samplers", "pruners"),
     ("config", "readers", "recipe"),
     ("target", "confirm", "trackers", "evidence", "overrides", "explain", "search_views"),
     ("composing", "preflight"),
@@ -33,12 +33,12 @@ ORDER: tuple[tuple[str, ...], ...] = (
     ("modules",),
     ("train", "probe"),
     ("jobs", "lr_range"),
-    ("plots", "progress", "show_tables", "show_explained", "show_checks", "catalogue_tables"),
-    ("report", "show", "show_laws", "plan", "catalogue", "plots_checks", "show_lr_range", "show_search"),
+    ("plots", "progress", "status", "show_tables", "show_explained", "show_checks", "catalogue_tables"),
+    ("report", "show", "show_laws", "plan", "catalogue", "plots_checks", "show_lr_range", "show_search", "show_status"),
     ("sizes",),
     ("launch", "checks", "fitting", "ranging", "search"),
     ("commands",),
-    ("cli_search",),
+    ("cli_search", "cli_show"),
     ("cli",),
 )
 PLACE = {room: row for row, rooms in enumerate(ORDER) for room in rooms}
@@ -53,7 +53,8 @@ LIGHT = (
     "console", "errors", "files", "scale", "shape", "values",
     "parametrizations", "optimizers", "models", "hparams", "spec", "resolve",
     "data", "trials", "readers", "laws", "recipe", "config", "overrides", "target", "recommend", "confirm",
-    "compare", "derivations", "explain", "show_tables", "show_explained", "catalogue_tables",
+    "compare", "derivations", "explain", "show_tables", "show_explained", "catalogue_tables", "programs", "machine",
+    "status", "show_status",
 )  # fmt: skip
 HEAVY = ("torch", "hydra", "omegaconf", "optuna", "wandb", "matplotlib")
 
@@ -134,7 +135,7 @@ def test_the_lower_rooms_import_nothing_heavy() -> None:
 def test_the_command_line_imports_nothing_but_its_own_tools() -> None:
     allowed = {
         "scalelab.errors.Refused", "scalelab.answering.answering", "scalelab.answering.console",
-        "scalelab.cli_search",
+        "scalelab.cli_search", "scalelab.cli_show",
     }  # fmt: skip
     tree = ast.parse((PACKAGE / "cli.py").read_text())
     at_import = {

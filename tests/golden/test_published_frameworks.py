@@ -2,6 +2,7 @@
 
 import math
 from fractions import Fraction
+from typing import Any
 
 import pytest
 import torch
@@ -15,6 +16,7 @@ from scalelab.resolve import Setting, multipliers, settings
 from scalelab.scale import ONE, Power, Ratios
 from scalelab.shape import Architecture
 from scalelab.spec import RunSpec
+from scalelab.train import member
 from scalelab.trials import Outcome
 from tests.conftest import make_spec
 
@@ -152,8 +154,8 @@ def test_the_switch_to_muon(monkeypatch: pytest.MonkeyPatch) -> None:
     families: list[set[Family]] = []
     before: list[tuple[float, torch.Tensor]] = []  # each step's learning rate and weights of one matrix
 
-    def made(network: nn.Module, spec: RunSpec, *, then: bool = False) -> list[torch.optim.Optimizer]:
-        found = optimizers(network, spec, then=then)
+    def made(network: nn.Module, spec: RunSpec, *, then: bool = False, **rest: Any) -> list[torch.optim.Optimizer]:
+        found = optimizers(network, spec, then=then, **rest)
         networks.append(network)
         families.append({group["family"] for optim in found for group in optim.param_groups})
         return found
@@ -163,8 +165,8 @@ def test_the_switch_to_muon(monkeypatch: pytest.MonkeyPatch) -> None:
         (lr,) = (group["lr"] for optim in found for group in optim.param_groups if QUERY in group["names"])
         before.append((lr, networks[0].get_parameter(QUERY).detach().clone()))
 
-    monkeypatch.setattr(train, "optimizers", made)
-    monkeypatch.setattr(train, "set_lr", scheduled)
+    monkeypatch.setattr(member, "optimizers", made)
+    monkeypatch.setattr(member, "set_lr", scheduled)
     hparams = {"weight_decay": 0.0, "shape_factor": "spectral", "residual_multiplier": 1.4 / math.sqrt(2)}
     architecture = Architecture(tied_head=True)
     spec = make_spec(optimizer="adamw_muon", schedule="wsd", hparams=hparams, architecture=architecture)

@@ -172,9 +172,13 @@ def test_it_compiles() -> None:
 def test_balance_by_hand() -> None:
     probability = torch.tensor([[0.7, 0.2, 0.1], [0.5, 0.1, 0.4]])
     # K = 1: shares (1, 0, 0), means (.6, .15, .25). K = 2: shares (½, ¼, ¼).
-    assert balance(probability, torch.tensor([[0], [0]])).item() == pytest.approx(3 * 0.6)
-    assert balance(probability, torch.tensor([[0, 1], [0, 2]])).item() == pytest.approx(3 * (0.3 + 0.0375 + 0.0625))
-    assert balance(torch.full((4, 4), 0.25), torch.arange(4).unsqueeze(1)).item() == 1.0
+
+    def of(probability_TE: torch.Tensor, chosen_TK: torch.Tensor) -> float:
+        return balance(probability_TE[None], chosen_TK[None]).item()
+
+    assert of(probability, torch.tensor([[0], [0]])) == pytest.approx(3 * 0.6)
+    assert of(probability, torch.tensor([[0, 1], [0, 2]])) == pytest.approx(3 * (0.3 + 0.0375 + 0.0625))
+    assert of(torch.full((4, 4), 0.25), torch.arange(4).unsqueeze(1)) == 1.0
 
 
 @pytest.mark.parametrize("depth", [1, 3])

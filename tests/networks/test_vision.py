@@ -28,6 +28,7 @@ from scalelab.parametrizations.table import UNDECAYED, Role
 from scalelab.resolve import settings
 from scalelab.shape import Architecture
 from scalelab.spec import DataSpec, Horizon, Hparams, RunSpec
+from scalelab.train import member
 from tests.conftest import make_shape, make_spec
 from tests.helpers import scalelab, squeezed
 
@@ -234,7 +235,7 @@ def accuracy(network: Proxy) -> float:
 @pytest.mark.parametrize("model", ["mlp", "vit", pytest.param("resnet", marks=pytest.mark.slow)])
 def test_it_learns_to_read_digits(model: str, monkeypatch: pytest.MonkeyPatch) -> None:
     trained: list[Proxy] = []
-    monkeypatch.setattr(train, "build", lambda *given: trained.append(build(*given)) or trained[-1])
+    monkeypatch.setattr(member, "build", lambda *given: trained.append(build(*given)) or trained[-1])
     (trial,) = train.run([digits_spec(model, images=64, steps=100)])
     print(f"{model}: {trial.loss_nats:.3f} nats, accuracy {accuracy(trained[0]):.3f}")  # noqa: T201
     assert trial.loss_nats is not None and trial.loss_nats < 0.3 * math.log(10)

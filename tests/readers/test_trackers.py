@@ -13,6 +13,8 @@ import pytest
 from scalelab.errors import Refused
 from scalelab.readers import parse_columns, read
 from scalelab.readers.optuna_study import shown
+from scalelab.readers.optuna_trials import outcome_of
+from scalelab.trials import Outcome
 from tests.helpers import tree
 
 CONFIGS = [{"lr": 0.1, "model": {"d_model": 64}}, {"lr": 0.2, "model": {"d_model": 128}}]
@@ -129,6 +131,14 @@ def study(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
     optuna.create_study(study_name="lr sweep", storage=storage).optimize(objective, 5, catch=(OSError,))
     return source
+
+
+@pytest.mark.parametrize("state", [optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED])
+def test_a_trial_of_a_run_that_was_stopped_early_is_no_result(state: optuna.trial.TrialState) -> None:
+    trial = optuna.trial.create_trial(
+        state=state, value=3.0, params={}, distributions={}, user_attrs={"outcome": str(Outcome.PRUNED)}
+    )
+    assert outcome_of(trial) == "FAILED"
 
 
 def test_optuna_studies(study: str, tmp_path: Path) -> None:

@@ -1,0 +1,234 @@
+"""One run folder → how its run stands.
+
+No lock is touched. A probe that took a run's lock, shared and for an instant, would make a worker that tries at that
+instant believe that the run is taken, and leave it out; and the lock is flock(2)'s, of which fcntl's F_GETLK knows
+nothing. So a run is running if Linux lists its lock as held (/proc/locks, for processes of this machine), or else if
+its files have changed of late, by the pace at which it writes them.
+"""
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from scalelab.errors import Refused
+from scalelab.jobs import LOCK_FILE
+from scalelab.models import flops_of
+from scalelab.shape import Architecture, Shape
+from scalelab.trials import FINAL, METRICS_FILE, SPEC_FILE, TRIAL_FILE, TRIAL_VERSION, Outcome
+
+TAIL_BYTES = 4096  # of a curve: about 25 records, a quarter of a run
+QUIET_SECONDS = 120.0  # assumed: what a run may take without a sign of life (imports, a validation)
+QUIET_RECORDS = 10  # and how many of its own intervals between records
+LOCKS = Path("/proc/locks")
+
+Files = Mapping[str, "os.DirEntry[str]"]
+
+
+class State(StrEnum):
+    """How a run stands. The first four are outcomes; the others have no trial yet, or run again.
+
+    WAITING has a spec and has not begun; STOPPED has begun and is neither finished nor running: launch it again.
+    """
+
+    OK = "OK"
+    DIVERGED = "DIVERGED"
+    FAILED = "FAILED"
+    PRUNED = "PRUNED"
+    RUNNING = "RUNNING"
+    WAITING = "WAITING"
+    STOPPED = "STOPPED"
+    UNREADABLE = "UNREADABLE"
+
+
+FINAL_STATES = tuple(State(outcome) for outcome in FINAL)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Machine:
+    """Where a run was trained, as its provenance says: what a peak is known for."""
+
+    host: str
+    device: str
+    threads: int
+    torch: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunStatus:
+    """One run.
+
+    `tokens` trained, of `horizon` (None where no file says); `flops` and `seconds` are those of its last attempt, by
+    the conventions of a `Trial`. `flops_left` is what a run that is running or waiting has before it,
+    `flops_per_token` its size. Of one that is running, `flops_per_second` is how fast it goes now in its worker's time
+    (None where that cannot be said yet), and `workers` the part of a worker that it has: its seconds, by the clock's.
+    """
+
+    state: State
+    tokens: int = 0
+    horizon: int | None = None
+    flops: float = 0.0
+    seconds: float = 0.0
+    energy_joules: float | None = None
+    machine: Machine | None = None
+    flops_left: float | None = 0.0
+    flops_per_token: float | None = None
+    flops_per_second: float | None = None
+    workers: float = 1.0
+
+    @property
+    def final(self) -> bool:
+        return self.state in FINAL_STATES
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Curve:
+    """The end of a curve: the last attempt's records, as far as they are read."""
+
+    tokens: int = 0
+    seconds: float = 0.0
+    interval: float = 0.0  # seconds by the clock between records
+    tokens_per_second: float | None = None  # of its worker's time
+    workers: float = 1.0
+
+
+def run_status(files: Files, *, now: float, held: frozenset[str]) -> RunStatus:
+    """How a run stands at `now` (seconds since 1970), from the files of its folder; `held` as of `held_locks`."""
+    plain: Any = None
+    if TRIAL_FILE in files:
+        plain = _plain(files[TRIAL_FILE])
+        if not isinstance(plain, dict) or plain.get("version") != TRIAL_VERSION:
+            return RunStatus(state=State.UNREADABLE)
+        try:
+            if plain["outcome"] != Outcome.FAILED and not (plain["outcome"] == Outcome.PRUNED and _again(files)):
+                return _ended(plain)
+        except (KeyError, TypeError, ValueError):
+            return RunStatus(state=State.UNREADABLE)
+    return _not_ended(files, plain, now=now, held=held)
+
+
+def _again(files: Files) -> bool:
+    """Whether a run has gone on since its trial was written."""
+    return METRICS_FILE in files and files[METRICS_FILE].stat().st_mtime > files[TRIAL_FILE].stat().st_mtime
+
+
+def _ended(plain: Mapping[str, Any]) -> RunStatus:
+    said = plain.get("provenance", {})
+    known = {"host", "device", "threads", "torch"} <= set(said)
+    energy, tokens, flops = plain.get("energy_joules"), int(plain.get("tokens_seen", 0)), plain.get("cost_flops", 0)
+    return RunStatus(
+        state=State(plain["outcome"]), tokens=tokens, horizon=int(plain["spec"]["horizon"]["tokens"]),
+        flops=float(flops), flops_per_token=flops / tokens if tokens else None,
+        seconds=float(plain.get("seconds", 0.0)), energy_joules=None if energy is None else float(energy),
+        machine=Machine(
+            host=said["host"], device=said["device"], threads=int(said["threads"]), torch=said["torch"]
+        ) if known else None,
+    )  # fmt: skip
+
+
+def _not_ended(files: Files, trial: Mapping[str, Any] | None, *, now: float, held: frozenset[str]) -> RunStatus:
+    """Of a run without a trial, or with one that does not keep it from running again."""
+    spec = trial["spec"] if trial is not None else _plain(files[SPEC_FILE]) if SPEC_FILE in files else None
+    horizon, per_token = _asked(spec)
+    curve = _curve(files[METRICS_FILE]) if METRICS_FILE in files else _Curve()
+    begun = METRICS_FILE in files or LOCK_FILE in files
+    if begun and _alive(files, curve, now=now, held=held):
+        state = State.RUNNING
+    elif trial is not None:
+        state = State(trial["outcome"])
+    else:
+        state = State.STOPPED if begun else State.WAITING
+    failed = trial is not None and state is State.FAILED
+    left = None if horizon is None or per_token is None else float(max(0, horizon - curve.tokens) * per_token)
+    rate = None if per_token is None or curve.tokens_per_second is None else per_token * curve.tokens_per_second
+    return RunStatus(
+        state=state, tokens=curve.tokens, horizon=horizon, flops=float(curve.tokens * (per_token or 0)),
+        seconds=float(trial.get("seconds", 0.0)) if failed and trial else curve.seconds,
+        flops_left=left if state in (State.RUNNING, State.WAITING) else 0.0,
+        flops_per_token=per_token, flops_per_second=rate if state is State.RUNNING else None, workers=curve.workers,
+    )  # fmt: skip
+
+
+def _alive(files: Files, curve: _Curve, *, now: float, held: frozenset[str]) -> bool:
+    if LOCK_FILE in files and lock_id(files[LOCK_FILE].stat()) in held:
+        return True
+    signs = [files[name].stat().st_mtime for name in (METRICS_FILE, LOCK_FILE, SPEC_FILE) if name in files]
+    if TRIAL_FILE in files and files[TRIAL_FILE].stat().st_mtime >= max(signs):
+        return False  # the trial was the last that it wrote
+    return now - max(signs) < max(QUIET_SECONDS, QUIET_RECORDS * curve.interval)
+
+
+def _curve(file: "os.DirEntry[str]") -> _Curve:
+    """The last records, by whose tokens and times it is known how fast a run goes now."""
+    with open(file.path, "rb") as lines:
+        lines.seek(max(0, lines.seek(0, os.SEEK_END) - TAIL_BYTES))
+        text = lines.read().decode(errors="replace").splitlines()
+    records = [record for record in map(_record, text) if record is not None]
+    if not records:
+        return _Curve()
+    last = records[-1]
+    first = next(record for record in records if record["attempt"] == last["attempt"])
+    steps = sum(record["attempt"] == last["attempt"] for record in records) - 1
+    # `time` is the clock's. Without it the seconds are, as for a run that has its worker for itself.
+    spent = last["seconds"] - first["seconds"]
+    clock = last["time"] - first["time"] if "time" in first and "time" in last else spent
+    return _Curve(
+        tokens=int(last["tokens"]), seconds=float(last["seconds"]), interval=clock / steps if steps else 0.0,
+        tokens_per_second=(last["tokens"] - first["tokens"]) / spent if spent > 0 else None,
+        workers=min(1.0, spent / clock) if spent > 0 and clock > 0 else 1.0,
+    )  # fmt: skip
+
+
+def _record(line: str) -> dict[str, Any] | None:
+    """A whole record; None of a line that is cut off, at the start of the tail or by a kill."""
+    try:
+        record = json.loads(line)
+    except ValueError:
+        return None
+    whole = isinstance(record, dict) and {"attempt", "tokens", "seconds"} <= set(record)
+    return record if whole else None
+
+
+def _asked(spec: Any) -> tuple[int | None, int | None]:
+    """The tokens of a spec's horizon and its FLOPs a token; None where it cannot be said."""
+    try:
+        shape, architecture = (tuple(sorted(spec[name].items())) for name in ("shape", "architecture"))
+        return int(spec["horizon"]["tokens"]), _flops_per_token(spec["model"], shape, architecture)
+    except (KeyError, TypeError, AttributeError, Refused):
+        return None, None  # a spec of another version: counted, without a total
+
+
+@lru_cache(maxsize=4096)
+def _flops_per_token(model: str, shape: Sequence[tuple[str, Any]], architecture: Sequence[tuple[str, Any]]) -> int:
+    return flops_of(model, Shape(**dict(shape)), Architecture(**dict(architecture))).six_n_attention
+
+
+def _plain(file: "os.DirEntry[str]") -> Any:
+    try:
+        with open(file.path, "rb") as text:
+            return json.load(text)
+    except (ValueError, FileNotFoundError):
+        return None
+
+
+def lock_id(stat: os.stat_result) -> str:
+    """A file as /proc/locks names it: its device in hexadecimal, its inode in decimal."""
+    return f"{os.major(stat.st_dev):02x}:{os.minor(stat.st_dev):02x}:{stat.st_ino}"
+
+
+def held_locks(locks: Path = LOCKS) -> frozenset[str]:
+    """The files that processes of this machine hold a lock on; empty where the system does not say.
+
+    Each line is "1: FLOCK ADVISORY WRITE <pid> <major>:<minor>:<inode> <start> <end>" (proc_locks(5)); a "->" in the
+    second place is somebody who waits.
+    """
+    try:
+        lines = locks.read_text().splitlines()
+    except OSError:
+        return frozenset()
+    words = [line.split() for line in lines]
+    return frozenset(each[5] for each in words if len(each) == 8 and each[3] == "WRITE")
