@@ -8,7 +8,9 @@ products, measured in the same run.
 
     python benchmarks/population.py [--rounds 7] [--widths 32,64,128,256] [--members 1,2,4,8]
     python benchmarks/population.py --memory     bytes of M members beside M times one
-    python benchmarks/population.py --device cuda
+    python benchmarks/population.py --device cuda --members 1,8,32 --sharing 4,8
+
+On a GPU: bfloat16, wall time, and beside the populations so many plain processes that share the device.
 """
 
 import argparse
@@ -17,6 +19,7 @@ import statistics
 import subprocess
 import sys
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from population.worker import PLAIN, spec
@@ -54,6 +57,7 @@ def main() -> None:
     parser.add_argument("--widths", type=numbers, default=[32, 64, 128, 256])
     parser.add_argument("--members", type=numbers, default=[1, 2, 4, 8])
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--sharing", type=numbers, default=[], help="plain processes at once")
     parser.add_argument("--memory", action="store_true")
     given = parser.parse_args()
     plain, ours = (
@@ -81,6 +85,20 @@ def main() -> None:
             f"  {flops / best / max(peaks):>6.0%}",
             flush=True,
         )
+        for count in given.sharing:
+            print(f"      {count} plain processes at once: {shared(count, width, given.device):.2f}", flush=True)
+
+
+def shared(count: int, width: int, device: str) -> float:
+    """Throughput of so many plain processes that share a device, in that of one."""
+    several = [Worker({"OMP_NUM_THREADS": "1"}, device) for _ in range(count)]
+    question = f"{width} {PLAIN}"
+    for worker in several:
+        worker.ask(question)
+    alone = several[0].ask(question)
+    with ThreadPoolExecutor(count) as pool:
+        together = list(pool.map(lambda worker: worker.ask(question), several))
+    return sum(alone / seconds for seconds in together)
 
 
 def memory(ours: Worker, widths: list[int], members: list[int]) -> None:

@@ -44,13 +44,15 @@ class PlannedSweeper(Sweeper):
 
     def sweep(self, arguments: list[str]) -> Sequence[JobReturn]:
         """Run the jobs and raise the first error among them, after all have ended."""
+        from scalelab.launch import PLANNED
         from scalelab.plan import plan
 
         folder = Path(self.config.hydra.sweep.dir)
         folder.mkdir(parents=True, exist_ok=True)
         OmegaConf.save(self.config, folder / "multirun.yaml")
         asked = [*OmegaConf.to_container(self.config.hydra.overrides.hydra), *arguments]  # type: ignore[misc]
-        jobs = [list(run.task_overrides) for run in plan(asked, multirun=True).missing]
+        planned = PLANNED.get() or plan(asked, multirun=True)
+        jobs = [list(run.task_overrides) for run in planned.missing]
         returned = self.launcher.launch(jobs, initial_job_idx=0)
         for each in returned:
             _ = each.return_value  # raises what the job raised

@@ -19,6 +19,7 @@ from scalelab.progress import watched
 from scalelab.resolve import moves_with_horizon
 from scalelab.spec import RunSpec
 from scalelab.trials import Outcome
+from scalelab.workers.pool import warm
 
 # Sustained training FLOP/s of one core on proxies by width, measured on an AMD EPYC (AVX2) core with torch 2.13; for
 # the time in a plan only, which says "about" (benchmarks/step.py measures yours; four fifths of that in a whole run).
@@ -37,6 +38,8 @@ def execute(arguments: Sequence[str], *, dry_run: bool, console: Console) -> int
     if multirun and (asked := swept(overrides, directories)).is_search:
         at_work = partial(launch, overrides, multirun=True, directories=directories)
         return search(asked, at_work, console=console, dry_run=dry_run)
+    if multirun and not dry_run and asked.is_fused:
+        warm()  # workers import torch while the runs are planned
     planned = plan(overrides, multirun=multirun, directories=directories)
     missing = planned.missing  # looked up on disk: once for the plan on screen, the progress and the answer
     print_plan(planned, missing, console, rows=ROWS if dry_run else 0)
@@ -47,7 +50,7 @@ def execute(arguments: Sequence[str], *, dry_run: bool, console: Console) -> int
     failed = ""
     with watched([(run.spec, run.folder) for run in missing], console):
         try:
-            launch(overrides, multirun=multirun, directories=directories)
+            launch(overrides, multirun=multirun, directories=directories, planned=planned)
         except SystemExit as ended:  # Hydra has reported a failed job; the others are done and kept
             failed = " (see the error above)" if ended.code else ""
     counts = planned.outcomes()
@@ -168,4 +171,6 @@ def _warnings(specs: Sequence[RunSpec]) -> list[str]:
     small = sorted({spec.shape.head_dim for spec in headed if spec.shape.head_dim < 32})
     if small:
         found.append(f"head_dim {', '.join(map(str, small))} is below 32, where TP-V App. D.4 advises not to go")
+    if any(spec.dtype == "bfloat16" for spec in specs):
+        found.append("dtype=bfloat16 is for GPUs: on a CPU without such arithmetic a step takes about ten times longer")
     return found

@@ -24,6 +24,7 @@ from scalelab.errors import Refused, unknown
 CONFIG_NAME = "train"
 VERSION_BASE = "1.3"
 SEARCHES = ".OptunaSweeper"  # the sweeper that makes no plan
+FUSES = ".FusedLauncher"
 SUBFOLDER = "${scalelab.fingerprint:}"  # of conf/train.yaml: runs are named by what they are
 
 
@@ -78,6 +79,11 @@ class Multirun:
     def is_search(self) -> bool:
         """Whether what is run depends on what has been found."""
         return str(self.sweeper._target_).endswith(SEARCHES)
+
+    @property
+    def is_fused(self) -> bool:
+        """Whether the runs are grouped for warm workers."""
+        return str(self.common.hydra.launcher._target_).endswith(FUSES)
 
     @property
     def folder(self) -> Path:

@@ -76,10 +76,9 @@ class Hparams:
 class Horizon:
     """How long a run is, in tokens, and how its learning rate moves along it.
 
-    `batch_tokens` is tokens a step. Warmup is linear over `warmup_fraction` of the steps, or over `warmup_tokens`, which
-    are then the same at every horizon; then the factor falls from 1
-    to `final_lr_ratio` by "cosine" or "linear" over the rest, stays ("constant"), or stays and falls linearly over the
-    last `decay_fraction` of the steps ("wsd": warmup, stable, decay; MiniCPM, arXiv:2404.06395).
+    `batch_tokens` is tokens a step. Warmup is linear over `warmup_fraction` of the steps, or over `warmup_tokens`, the
+    same at every horizon; then the factor falls from 1 to `final_lr_ratio` by "cosine" or "linear" over the rest, stays
+    ("constant"), or stays and falls linearly over the last `decay_fraction` of the steps ("wsd": warmup, stable, decay; MiniCPM, arXiv:2404.06395).
 
     Raises:
         Refused: where tokens are not a whole number of steps, or a fraction is outside [0, 1].

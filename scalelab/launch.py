@@ -1,46 +1,49 @@
 """A plan → run folders, by Hydra's launcher."""
 
-import os
 import sys
 from collections.abc import Sequence
+from contextvars import ContextVar
 from pathlib import Path
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
+from scalelab import preflight
 from scalelab.composing import CONFIG_NAME, VERSION_BASE, as_mapping, searching
 from scalelab.config import config_dir, spec_from_config
-from scalelab.jobs import run_job
-from scalelab.preflight import device_and_threads
-from scalelab.trackers import tracker
+from scalelab.jobs import run_jobs
+from scalelab.plan import Plan
 from scalelab.trials import RunFolder
+from scalelab.workers.environment import set_defaults
+from scalelab.workers.job import job_of
 
-# For the workers that are started from here (steps measured 1.1 to 1.3 times faster): glibc keeps freed memory instead
-# of returning it to the kernel after every step, and idle OpenMP threads sleep instead of spinning.
-WORKER_ENVIRONMENT = {
-    "MALLOC_MMAP_MAX_": "0",
-    "MALLOC_TRIM_THRESHOLD_": str(16 << 30),
-    "MALLOC_TOP_PAD_": str(64 << 20),
-    "OMP_WAIT_POLICY": "PASSIVE",
-}
+PLANNED: ContextVar[Plan | None] = ContextVar("PLANNED", default=None)  # what is being launched
 
 
 def job(config: DictConfig) -> float | None:
     """One job of Hydra's: the validation loss of the run in its own folder (None where there is none)."""
     plain = as_mapping(config)
-    device, threads = device_and_threads(plain)
+    device, threads = preflight.device_and_threads(plain)
     folder = RunFolder(Path(HydraConfig.get().runtime.output_dir))
-    sink = tracker(**plain["tracker"])
-    trial = run_job(spec_from_config(plain), folder, tracker=sink, device=device, threads=threads)
+    asked = job_of(spec_from_config(plain), folder, sink=plain["tracker"], pruning=preflight.pruning(plain))
+    (trial,) = run_jobs([asked], device=device, threads=threads, compiled=preflight.compiled(plain))
     return trial.loss_nats if trial else None
 
 
-def launch(overrides: Sequence[str], *, multirun: bool, directories: Sequence[str] = ()) -> None:
-    """Hand the overrides to Hydra, which runs every job; a job that fails is reported by Hydra at the end."""
-    for name, value in WORKER_ENVIRONMENT.items():
-        os.environ.setdefault(name, value)
-    run_hydra([*(["--multirun"] if multirun else []), *overrides, *searching(directories)])
+def launch(
+    overrides: Sequence[str], *, multirun: bool, directories: Sequence[str] = (), planned: Plan | None = None
+) -> None:
+    """Hand the overrides to Hydra, which runs every job; a job that fails is reported by Hydra at the end.
+
+    `planned` is their plan where there is one, for the sweeper, which else would make it again.
+    """
+    set_defaults()
+    token = PLANNED.set(planned)
+    try:
+        run_hydra([*(["--multirun"] if multirun else []), *overrides, *searching(directories)])
+    finally:
+        PLANNED.reset(token)
 
 
 def run_hydra(arguments: Sequence[str]) -> None:

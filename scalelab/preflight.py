@@ -23,6 +23,8 @@ def check(config: Mapping[str, Any], spec: RunSpec) -> None:
     settings(spec)  # a role without a rule, a β below 0
     betas(spec)
     device_and_threads(config)
+    compiled(config)
+    pruning(config)
     tracker(**config["tracker"])
 
 
@@ -41,6 +43,18 @@ def device_and_threads(config: Mapping[str, Any]) -> tuple[str, int]:
         if not there:
             raise Refused(f"device={device}: torch {torch.__version__} sees no such device here; try device=cpu")
     return device, threads
+
+
+def compiled(config: Mapping[str, Any]) -> bool:
+    """Whether a run's passes are handed to torch.compile; not part of its identity."""
+    if not isinstance(config["compile"], bool):
+        raise Refused(f"compile={config['compile']!r}: accepted are true, false")
+    return config["compile"]
+
+
+def pruning(config: Mapping[str, Any]) -> int | None:
+    """The trial of a search with a pruner that a run belongs to, None of most runs."""
+    return None if config["pruning"] is None else integer("pruning", config["pruning"])
 
 
 def check_place(config: Mapping[str, Any]) -> None:

@@ -12,7 +12,7 @@ from scalelab.spec import RunSpec
 
 # Members of a population on a CPU core, up to a width: small networks are mostly calls of small operations, which a
 # stack shares; wide ones fill the core's caches alone. Measured by benchmarks/population.py, 512 tokens a step.
-CPU_MEMBERS = ((48, 8), (160, 4), (512, 2))
+CPU_MEMBERS = ((96, 8), (160, 4), (512, 2))
 CPU_TOKENS = 4096  # a step of this many tokens, over all members, has work enough for any width
 GPU_MEMBERS = 256  # assumed: beyond it launches are no longer what a step waits for
 GPU_SHARE = 0.8  # of the free memory, the rest being the allocator's and the kernels' workspaces

@@ -9,7 +9,7 @@ import warnings
 from collections import Counter
 from collections.abc import Iterable
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -32,7 +32,11 @@ LADDER = tuple(lead * 10**power for power in range(1, 6) for lead in (1, 3))  # 
 
 @dataclass(frozen=True, kw_only=True)
 class Tried:
-    """One trial. `loss` and `cost` are NaN where unknown; `outcome` as `outcome_of` says it."""
+    """One trial. `loss` and `cost` are NaN where unknown; `outcome` as `outcome_of` says it, or PRUNED.
+
+    `spent` is what it cost itself, `saved` what it was kept from costing. Of a search whose horizon is raised: whether
+    it is `continued` by a later trial, and came as far as any, `at_horizon`.
+    """
 
     number: int
     outcome: str
@@ -42,7 +46,11 @@ class Tried:
     params: dict[str, Any]
     loss: float
     cost: float
+    spent: float
+    saved: float
     runs: tuple[str, ...]
+    continued: bool = False
+    at_horizon: bool = True
 
     @property
     def ok(self) -> bool:
@@ -73,18 +81,28 @@ class SearchView:
         return tuple(each for each in self.tried if each.outcome in ("OK", "DIVERGED") and not each.warm)
 
     @cached_property
+    def pruned(self) -> tuple[Tried, ...]:
+        """The search's own trials that were stopped early."""
+        return tuple(each for each in self.tried if each.outcome == "PRUNED" and not each.warm)
+
+    @property
+    def saved(self) -> float:
+        """What those would have cost more on their way to the end, of those that did not go on later."""
+        return sum({each.runs: each.saved for each in self.pruned if not each.continued}.values())
+
+    @cached_property
     def well(self) -> tuple[Tried, ...]:
         """All that ended well, warm ones included."""
         return tuple(each for each in self.tried if each.ok)
 
     @property
     def best(self) -> Tried | None:
-        return min(self.well, key=lambda each: each.loss, default=None)
+        return _best(self.well)
 
     @property
     def spent(self) -> float:
         """The cost of the search's own trials, of a run that several of them share once; NaN where it is unknown."""
-        return _spent(self.ended)
+        return _spent((*self.ended, *self.pruned))
 
     def counts(self, what: str) -> dict[str, int]:
         """How many of the search's own trials have which "outcome", "sampler" or "phase", where they say."""
@@ -104,18 +122,21 @@ class SearchView:
     def trend(self) -> tuple[Step, ...]:
         """The best so far after 10, 30, 100 … of its own trials, and after all."""
         places = [place for place in LADDER if place < len(self.ended)] + [len(self.ended)] * bool(self.ended)
-        return tuple(
-            Step(
-                trials=place,
-                best=min((each for each in self.ended[:place] if each.ok), key=lambda each: each.loss, default=None),
-                spent=_spent(self.ended[:place]),
-            )
-            for place in places
-        )
+        steps = []
+        for place in places:
+            last = math.inf if place == len(self.ended) else self.ended[place - 1].number
+            until = [each for each in self.pruned if each.number < last]
+            best = _best(each for each in self.ended[:place] if each.ok)
+            steps.append(Step(trials=place, best=best, spent=_spent([*self.ended[:place], *until])))
+        return tuple(steps)
+
+
+def _best(tried: Iterable[Tried]) -> Tried | None:
+    return min(tried, key=lambda each: (not each.at_horizon, each.loss), default=None)
 
 
 def _spent(tried: Iterable[Tried]) -> float:
-    costs = {run: each.cost for each in tried for run in each.runs or (str(each.number),)}
+    costs = {run: each.spent for each in tried for run in each.runs or (str(each.number),)}
     return sum(costs.values())
 
 
@@ -135,7 +156,7 @@ def view(study: "Study") -> SearchView:
             f"study {study.study_name!r} maximises its first objective: accepted is one that minimises a loss"
         )
     objectives = _objectives(study)
-    tried = tuple(_tried(trial) for trial in trials)
+    tried = _of_latest_horizon(study, tuple(_tried(trial) for trial in trials))
     counted = any("cost_flops" in trial.user_attrs for trial in trials)
     cost = "cost_flops" if counted else objectives[1] if len(objectives) > 1 else None
     return SearchView(name=study.study_name, objectives=objectives, cost=cost, tried=tried)
@@ -153,16 +174,35 @@ def _objectives(study: "Study") -> tuple[str, ...]:
 
 def _tried(trial: "FrozenTrial") -> Tried:
     said, values = trial.user_attrs, trial.values or []
+    outcome, pruned = outcome_of(trial), trial.state.name == "PRUNED"
+    cost = said.get("cost_flops", values[1] if len(values) > 1 else math.nan)
     return Tried(
         number=trial.number,
-        outcome=outcome_of(trial),
+        outcome="PRUNED" if pruned and outcome == "FAILED" else outcome,
         sampler=said.get(SAMPLER, ""),
         phase=trial.system_attrs.get(PHASE, ""),
         warm=WARM in said,
         params=dict(trial.params),
         loss=said.get("loss_nats", values[0] if values else math.nan),
-        cost=said.get("cost_flops", values[1] if len(values) > 1 else math.nan),
+        cost=cost,
+        spent=said.get("spent_flops", cost),
+        saved=said.get("saved_flops", 0.0),
         runs=tuple(said.get("fingerprint", "").split()),
+    )
+
+
+def _of_latest_horizon(study: "Study", tried: tuple[Tried, ...]) -> tuple[Tried, ...]:
+    """The trials of a search whose horizon is raised, each with whether it is among those that came farthest."""
+    if study.user_attrs.get(IDENTITY, {}).get("pruner", {}).get("name") != "idhb":
+        return tried
+    from scalelab.pruners.continuing import latest
+
+    trials = study.get_trials(deepcopy=False)
+    kept = {trial.number for trial in latest(trials)}
+    tokens = [trial.user_attrs.get("tokens", 0) for trial in trials]
+    most = max((tokens[each.number] for each in tried if each.ok), default=0)
+    return tuple(
+        replace(each, continued=each.number not in kept, at_horizon=tokens[each.number] == most) for each in tried
     )
 
 

@@ -1,12 +1,15 @@
 """What people see on the console: recipes and confirmations. Laws: `show_laws`; tables and checks: `show_tables`."""
 
 import math
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from scalelab.confirm import Confirmation
 from scalelab.console import grid, interval, say
 from scalelab.recipe import Recipe
+
+if TYPE_CHECKING:
+    from scalelab.confirm import Confirmation
 
 __all__ = ["confirmation", "grid", "interval", "recipe", "say"]
 
@@ -47,7 +50,7 @@ def recipe(found: Recipe, console: Console) -> None:
         say(console, f"warning: {warning}", "yellow")
 
 
-def confirmation(found: Confirmation, console: Console) -> None:
+def confirmation(found: "Confirmation", console: Console) -> None:
     """The valley at the target, the regret with its seed noise, the compute."""
     rows = [
         (f"{result.lr:.5g}", "diverged" if result.loss_nats is None else f"{result.loss_nats:.4f}",

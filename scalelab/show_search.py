@@ -23,7 +23,8 @@ def status(found: "SearchView", weights: Mapping[str, float] | None, *, enough: 
         if counts := found.counts(what):
             say(console, f"{what}s: " + ", ".join(f"{count} {name}" for name, count in counts.items()))
     if found.cost is not None:
-        say(console, f"spent: {number(found.spent)} {found.cost}")
+        saved = f", saved by stopping {len(found.pruned)} early: {number(found.saved)}" if found.saved else ""
+        say(console, f"spent: {number(found.spent)} {found.cost}{saved}")
     if found.best is None:
         say(console, "no trial has ended well yet", "yellow")
         return

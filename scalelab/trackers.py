@@ -58,7 +58,7 @@ class WandbTracker:
                 name=name,
                 config=dict(spec),
                 dir=folder,
-                reinit="finish_previous",
+                reinit="create_new",  # of the runs that are trained together each has its own
                 settings=wandb.Settings(silent=True),
             )
 
@@ -70,6 +70,7 @@ class WandbTracker:
     def finish(self, trial: Trial) -> None:
         if self.run is not None:
             with self._surviving():
+                self.run.log({}, commit=True)  # its last record: later it would overwrite the summary
                 self.run.summary.update({k: v for k, v in as_plain(trial).items() if k not in ("spec", "provenance")})
                 self.run.finish(exit_code=int(trial.outcome is Outcome.FAILED))
 

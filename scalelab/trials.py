@@ -47,7 +47,7 @@ class Trial:
     where the run diverged. `reason` says why it is not OK. `seconds` are its share of its worker's time: of a step, the
     wall time divided evenly among the runs trained together. `energy_joules` are its share of what the device drew in
     that time, None where it does not tell (`machine.energy`). `cost_flops` is that of the run by itself; `trunk_tokens`
-    of its tokens were trained in another run, which begins as it does (`train.trunks`).
+    of its tokens were trained in another run, which begins as it does (`trunks`).
     """
 
     spec: RunSpec

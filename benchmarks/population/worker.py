@@ -22,7 +22,7 @@ PLAIN = 0  # members of what is no population
 SECONDS = 0.15  # about, of one timing
 
 
-def spec(width: int, seed: int = 0) -> RunSpec:
+def spec(width: int, seed: int = 0, dtype: str = "float32") -> RunSpec:
     """The default proxy of conf/train.yaml at some width, without an end."""
 
     def shape(at: int) -> Shape:
@@ -41,7 +41,12 @@ def spec(width: int, seed: int = 0) -> RunSpec:
         data=DataSpec(name="embedded", sha256=data.load("embedded").sha256, vocab=256, bytes_per_token=1.0,
                       validation_tokens=64),
         seed=seed,
+        dtype=dtype,
     )  # fmt: skip
+
+
+def dtype_on(device: str) -> str:
+    return "float32" if device == "cpu" else "bfloat16"
 
 
 def plain(width: int, device: str) -> Callable[[], None]:
@@ -53,7 +58,8 @@ def plain(width: int, device: str) -> Callable[[], None]:
     def step() -> None:
         tokens = batches.at([reader])[0]
         reader.step += 1
-        loss = network.loss(tokens)
+        with torch.autocast(device, dtype=torch.bfloat16, enabled=device != "cpu"):
+            loss = network.loss(tokens)
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
@@ -64,7 +70,7 @@ def plain(width: int, device: str) -> Callable[[], None]:
 
 
 def population(width: int, members: int, device: str) -> tuple[Callable[[], None], Population]:
-    found = Population([begun(index, spec(width, seed=index), device) for index in range(members)])
+    found = Population([begun(index, spec(width, index, dtype_on(device)), device) for index in range(members)])
     batches = Batches(corpus_of(found.spec), found.spec, device)
 
     def step() -> None:

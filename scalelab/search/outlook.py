@@ -9,12 +9,14 @@ from rich.console import Console
 
 from scalelab.console import grid, number, say
 from scalelab.readers.optuna_study import JOURNAL, shown
+from scalelab.search.checked import check_pruner, notes
 from scalelab.search.history import History, history
 from scalelab.search.loop import trials_left
 from scalelab.search.problem import Problem
 from scalelab.search.result import RESULT_FILE, Found, Result, kept_recommendation, result_of, test_plan
+from scalelab.search.rule import Rule
 from scalelab.search.sampler import grid_size, sampler_of
-from scalelab.search.study import existing
+from scalelab.search.study import existing, rule_in
 from scalelab.search.warm_start import Warm, warm_start
 from scalelab.spec import RunSpec
 
@@ -32,6 +34,8 @@ class Outlook:
     dearest: RunSpec
     left: int
     tests_left: int
+    rule: Rule | None
+    notes: tuple[str, ...]
 
 
 def outlook(problem: Problem) -> Outlook:
@@ -41,14 +45,17 @@ def outlook(problem: Problem) -> Outlook:
         Refused: on whatever would keep it from being run.
     """
     cheapest, dearest = problem.check()
+    sampler = sampler_of(problem.settings, problem.space, cost=problem.cost_flops)
+    check_pruner(problem, sampler)
     study = existing(problem)
-    sampler_of(problem.settings, problem.space, cost=problem.cost_flops)
-    past = history(study)
+    rule = rule_in(problem, study)
+    past = history(study, rule)
     left = trials_left(problem, past)
     tests = test_plan(problem, past).missing if left <= 0 else ()
     return Outlook(
         problem=problem, past=past, warm=warm_start(problem, study), cheapest=cheapest, dearest=dearest,
-        left=max(0, left), tests_left=len(tests),
+        left=left, tests_left=len(tests), rule=rule,
+        notes=() if rule is None else tuple(notes(problem, rule, sampler)),
     )  # fmt: skip
 
 
@@ -73,18 +80,29 @@ def show_outlook(found: Outlook, console: Console) -> None:
     cap = "" if size >= settings.n_trials else f", the whole grid, of n_trials {settings.n_trials}"
     say(
         console,
-        f"plan: {len(found.past.ended) + found.left} trials{cap}, {len(found.past.ended)} told,"
-        f" {len(found.past.pending)} of them to take up again, {found.left} to do, {settings.n_jobs} at a time",
+        f"plan: {found.past.told + found.left - found.past.due} trials{cap}, {found.past.told} told,"
+        f" {len(found.past.pending)} of them to take up again, {found.left} to do, {settings.n_jobs} at a time"
+        + (f"; {found.past.due} told ones go on to {found.past.horizon} tokens" if found.past.due else ""),
     )
+    if found.rule is not None:
+        _show_rule(found.rule, found.notes, console)
     if settings.warm_start:
         say(console, f"warm start: {len(found.past.warm)} told, {len(found.warm.trials)} to be told")
         for why, count in found.warm.left_out.items():
             say(console, f"  {count} left out: {why}")
 
 
+def _show_rule(rule: Rule, notes: tuple[str, ...], console: Console) -> None:
+    at = f" of {rule.horizon}, after {', '.join(map(str, rule.rungs))} tokens" if rule.asks_runs else ", between seeds"
+    say(console, f"pruner {rule.name} may stop them{at}")
+    for text in notes:
+        say(console, f"note: {text}", "yellow")
+
+
 def show_result(problem: Problem, console: Console) -> bool:
     """The winner or the front as a table, and where everything is; whether the search went to its end."""
-    past = history(existing(problem))
+    study = existing(problem)
+    past = history(study, rule_in(problem, study))
     found = result_of(problem, past, kept_recommendation(problem.folder))
     waits_for_budget = bool(past.pending) and not math.isinf(problem.settings.budget_flops)
     if found.winner is None:
@@ -92,7 +110,9 @@ def show_result(problem: Problem, console: Console) -> bool:
     else:
         _show_found(found, found.winner, console)
     where = problem.folder / JOURNAL if problem.settings.storage is None else shown(problem.settings.storage)
-    say(console, f"{_counts(found.outcomes)}, {found.spent_flops:.2e} FLOPs; result: {problem.folder / RESULT_FILE}")
+    saved = f", {found.saved_flops:.2e} saved by stopping {found.outcomes['PRUNED']}" if found.saved_flops else ""
+    spent = f"{found.spent_flops:.2e} FLOPs{saved}"
+    say(console, f"{_counts(found.outcomes)}, {spent}; result: {problem.folder / RESULT_FILE}")
     say(console, f"study: {where}; laws from its runs: scalelab fit {problem.folder}")
     return trials_left(problem, past) <= 0 or waits_for_budget
 

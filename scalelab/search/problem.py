@@ -93,6 +93,7 @@ class Problem:
             "space": {parameter.key: str(parameter) for parameter in self.space.parameters},
             "objectives": {str(place): name for place, name in enumerate(self.settings.objectives)},
             "tuning_seeds": {str(place): seed for place, seed in enumerate(self.tuning_seeds)},
+            "pruner": {key: value for key, value in self.settings.pruner.items() if value != "none"},
             "fixed": {key: value for key, value in fixed.items() if not key.startswith("data.options")},
         }
 

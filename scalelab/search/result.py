@@ -61,6 +61,7 @@ class Result:
     tuning_seeds: tuple[int, ...]
     outcomes: Mapping[str, int]
     spent_flops: float
+    saved_flops: float  # by trials that were stopped, on their way to the end
     winner: Found | None
     front: tuple[Found, ...]
     tested: Tested | None
@@ -93,9 +94,10 @@ def result_of(problem: Problem, past: History, recommended: Mapping[str, Any] | 
         objectives=problem.settings.objectives,
         space=tuple(map(str, problem.space.parameters)),
         tuning_seeds=problem.tuning_seeds,
-        outcomes={"OK": len(past.ended) - diverged, "DIVERGED": diverged, "FAILED": len(past.crashed),
-                  "WARM": len(past.warm)},
+        outcomes={"OK": len(past.ended) - diverged, "DIVERGED": diverged, "PRUNED": len(past.pruned),
+                  "FAILED": len(past.crashed), "WARM": len(past.warm)},
         spent_flops=past.spent_flops,
+        saved_flops=past.saved_flops,
         winner=None if best is None else _found(problem, best),
         front=tuple(_found(problem, trial) for trial in past.front),
         tested=None if best is None else tested(problem, best),

@@ -14,6 +14,7 @@ from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, TrialState
 
 from scalelab.errors import Refused
+from scalelab.pruners.idhb import IdhbSampler
 from scalelab.search.settings import Settings
 from scalelab.search.space import Space
 from scalelab.search_views import quiet
@@ -61,13 +62,20 @@ def sampler_of(settings: Settings, space: Space, *, cost: Callable[[Mapping[str,
         bind(cost=cost)
     if check := getattr(sampler, "check", None):
         check(space.distributions)
-    return NearestSampler(sampler, space) if any(p.is_scale for p in space.parameters) else sampler
+    nearest = NearestSampler(sampler, space) if any(p.is_scale for p in space.parameters) else sampler
+    return IdhbSampler(nearest) if settings.pruner_name == "idhb" else nearest
+
+
+def innermost(sampler: BaseSampler) -> BaseSampler:
+    """The sampler that proposes, without those around it."""
+    while isinstance(sampler, IdhbSampler | NearestSampler):
+        sampler = sampler.inner
+    return sampler
 
 
 def recommendation(sampler: BaseSampler, study: optuna.Study) -> dict[str, Any] | None:
     """The setting that a sampler recommends by all that was told, and what it says of it; None of most samplers."""
-    inner = sampler.inner if isinstance(sampler, NearestSampler) else sampler
-    if (recommend := getattr(inner, "recommend", None)) is None:
+    if (recommend := getattr(innermost(sampler), "recommend", None)) is None:
         return None
     found = recommend(study)
     return asdict(found) if is_dataclass(found) and not isinstance(found, type) else {"params": dict(found)}

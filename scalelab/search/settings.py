@@ -22,6 +22,7 @@ class Settings:
     """
 
     sampler: Mapping[str, Any]
+    pruner: Mapping[str, Any]
     n_trials: int
     n_jobs: int
     budget_flops: float
@@ -34,6 +35,11 @@ class Settings:
     @property
     def sampler_name(self) -> str:
         return str(self.sampler["_target_"]).rpartition(".")[2]
+
+    @property
+    def pruner_name(self) -> str:
+        """Of `scalelab.pruners`, or "none"."""
+        return str(self.pruner["name"])
 
     @property
     def is_ours(self) -> bool:
@@ -59,12 +65,15 @@ def read(config: DictConfig) -> Settings:
         )
     if not isinstance(plain["sampler"], dict) or "_target_" not in plain["sampler"]:
         raise Refused(f"sampler={plain['sampler']!r}: accepted is a choice of hydra/sweeper/sampler=NAME")
+    if not isinstance(plain["pruner"], dict) or "name" not in plain["pruner"]:
+        raise Refused(f"pruner={plain['pruner']!r}: accepted is a choice of hydra/sweeper/pruner=NAME")
     tuning = None if plain["tuning_seeds"] is None else _seeds(plain, "tuning_seeds")
     testing = _seeds(plain, "testing_seeds")
     if tuning == ():
         raise Refused("tuning_seeds=[]: accepted is at least one, or null for the configuration's seed")
     return Settings(
         sampler=plain["sampler"],
+        pruner=plain["pruner"],
         n_trials=_positive(plain, "n_trials"),
         n_jobs=_positive(plain, "n_jobs"),
         budget_flops=_budget(plain["budget_flops"]),

@@ -18,7 +18,7 @@ from scalelab.search.problem import Problem
 from scalelab.search.space import written
 from scalelab.search_views import WARM
 from scalelab.spec import RunSpec, as_plain
-from scalelab.trials import Outcome, RunFolder, Trial, run_folders
+from scalelab.trials import FINAL, Outcome, RunFolder, Trial, run_folders
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,7 +108,7 @@ def _settings(source: str) -> Iterator[_Runs | _Told]:
     if folder.is_dir():
         alike: dict[str, list[Trial]] = {}
         for run in map(RunFolder.read, run_folders(folder)):
-            if run.outcome is not Outcome.FAILED:
+            if run.outcome in FINAL:
                 alike.setdefault(replace(run.spec, seed=0).fingerprint, []).append(run)
         if not alike:
             raise Refused(f"warm_start={source}: no finished run in it or below")

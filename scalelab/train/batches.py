@@ -12,6 +12,7 @@ from scalelab.spec import RunSpec
 from scalelab.train.member import Member
 
 AHEAD = 64  # steps whose windows are drawn at once: numpy's calls cost more than the numbers
+COPIED_BYTES = 1 << 30  # a corpus of up to so many bytes is copied to the device
 VALIDATION_SEQUENCES = 32  # a batch of validation; the loss does not depend on it
 
 
@@ -26,27 +27,29 @@ def corpus_of(spec: RunSpec) -> Corpus:
 
 
 class Batches:
-    """What members read, from a corpus on the host or, on another device, from a copy of it there."""
+    """What members read, from a corpus on the host or, where it fits on another device, from a copy of it there."""
 
     def __init__(self, corpus: Corpus, spec: RunSpec, device: str) -> None:
         self.corpus, self.spec, self.device = corpus, spec, device
         self.drawn: dict[int, tuple[int, np.ndarray]] = {}  # by member: the first step, and its windows [steps, B]
         self.copy: Tensor | None = None
-        if device != "cpu":
-            self.copy = torch.from_numpy(np.ascontiguousarray(corpus.train)).to(device)
+        if device != "cpu" and corpus.train.nbytes <= COPIED_BYTES:
+            signed = {1: np.uint8, 2: np.int32}.get(corpus.train.itemsize, np.int64)  # torch indexes no uint16 on a GPU
+            self.copy = torch.from_numpy(np.ascontiguousarray(corpus.train, dtype=signed)).to(device)
+            self.ahead = torch.arange(spec.shape.context + 1, device=device)
 
     def at(self, members: Sequence[Member]) -> Tensor:
-        """The token ids [M, B, T+1] of each member's next step."""
+        """The token ids [M, B, T+1] of each member's next step; the host does not wait for the device."""
         windows_MB = np.stack([self._windows(member) for member in members])
         if self.copy is None:
-            return torch.from_numpy(self.corpus.gathered(windows_MB, self.spec.shape.context))
-        first = torch.from_numpy(windows_MB * (self.corpus.record or self.spec.shape.context))
-        first = (
-            first.pin_memory().to(self.device, non_blocking=True)
-            if self.device.startswith("cuda")
-            else first.to(self.device)
-        )
-        return self.copy[first.unsqueeze(-1) + torch.arange(self.spec.shape.context + 1, device=self.device)].long()
+            return self._sent(torch.from_numpy(self.corpus.gathered(windows_MB, self.spec.shape.context)))
+        first_MB = self._sent(torch.from_numpy(windows_MB * (self.corpus.record or self.spec.shape.context)))
+        return self.copy[first_MB.unsqueeze(-1) + self.ahead].long()
+
+    def _sent(self, tensor: Tensor) -> Tensor:
+        if self.device.startswith("cuda"):
+            tensor = tensor.pin_memory()
+        return tensor.to(self.device, non_blocking=True)
 
     def _windows(self, member: Member) -> np.ndarray:
         begin, drawn = self.drawn.get(member.index, (0, np.empty((0, 0))))

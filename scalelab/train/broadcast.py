@@ -46,9 +46,11 @@ class BroadcastAdamW:
         grads = {name: leaf.grad for name, leaf in self.leaves.items() if leaf.grad is not None}
         clip_M = None
         if self.most is not None:
-            squares = torch.stack([grad.square().flatten(1).sum(dim=1) for grad in grads.values()])
-            # As torch's clipping; without a limit its quotient is inf, and the factor 1.
-            clip_M = (self.most / (squares.sum(dim=0).sqrt() + 1e-6)).clamp(max=1.0)
+            # [M, …] summed along its rows: along its columns a sum is taken in another order for one member.
+            squares = torch.stack([grad.square().flatten(1).sum(dim=1) for grad in grads.values()], dim=1)
+            # As torch's clipping; without a limit the factor is 1, however large the norm.
+            clip_M = (self.most / (squares.sum(dim=1).sqrt() + 1e-6)).clamp(max=1.0)
+            clip_M = torch.where(self.most.isinf(), 1.0, clip_M)
         for name, grad in grads.items():
             self.update(
                 self.leaves[name], grad, self.first[name], self.second[name], self.steps_M, clip_M,

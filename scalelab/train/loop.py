@@ -14,7 +14,7 @@ from scalelab.spec import RunSpec
 from scalelab.train import checkpoint
 from scalelab.train.batches import Batches, corpus_of
 from scalelab.train.ended import ended
-from scalelab.train.member import Member, begun
+from scalelab.train.member import Member, begun, on_curve
 from scalelab.train.population import Population, stacks
 from scalelab.train.starts import Starts
 from scalelab.train.watch import Watch
@@ -124,10 +124,11 @@ class Loop:
                 member.last_loss = loss
                 if step == 0:
                     member.first_loss = mean
-                finite = math.isfinite(loss)
-                if step % member.every == 0 or step == member.spec.horizon.steps - 1 or not finite:
+                if on_curve(member.spec, step, loss):
                     self._tell(member, _values(member, step, loss))
-                if not finite:
+                elif self.starts.forks.get(member.index):  # a shorter branch has more steps on its curve
+                    member.records.append(_values(member, step, loss))
+                if not math.isfinite(loss):
                     reason = f"training loss {loss} at step {step}"
                     self._end(member, ended(member, self.device, len(members), steps=step, diverged=reason))
 
@@ -192,15 +193,18 @@ class Loop:
             if trial.outcome is Outcome.PRUNED:
                 self.starts.again([index])
                 continue
-            fate = Member(index=index, spec=self.specs[index], network=member.network, seconds=0.0)
-            for values in member.records:
-                self._tell(fate, values)
             steps = trial.tokens_seen // member.spec.horizon.batch_tokens
+            fate = Member(
+                index=index, spec=self.specs[index], network=member.network, trunk=member.spec.fingerprint,
+                trunk_steps=steps,
+            )  # fmt: skip
+            for values in self.starts.told(member, index):
+                self._tell(fate, dict(values))
             self._end(fate, ended(fate, self.device, 1, steps=steps, diverged=trial.reason))
 
     def _halved(self) -> list[Member]:
         """Half as many at a time; all who are not done begin again from what is saved of them."""
-        self.size = max(1, self.size // 2)
+        self.size = max(1, min(self.size, len(self.specs)) // 2)
         self.unread.clear()
         if self.device.startswith("cuda"):
             torch.cuda.empty_cache()

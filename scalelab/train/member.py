@@ -47,11 +47,6 @@ class Member:
         self.parameters = list(self.network.parameters())  # to walk the modules at each step takes longer than a clip
 
     @property
-    def every(self) -> int:
-        """Steps from one record of the curve to the next."""
-        return max(1, self.spec.horizon.steps // LOG_POINTS)
-
-    @property
     def ended(self) -> bool:
         return self.step >= self.spec.horizon.steps
 
@@ -86,7 +81,7 @@ class Member:
         try:
             for optim in self.optims:
                 optim.step()
-        except torch.linalg.LinAlgError:  # no roots of factors that are not finite: it has diverged, the others go on
+        except torch.linalg.LinAlgError:  # type: ignore[attr-defined]  # factors that are not finite: it has diverged
             for parameter in self.network.parameters():
                 parameter.data.fill_(math.nan)
 
@@ -117,6 +112,12 @@ class Member:
             for parameter, state in optim.state.items()
         }
         return found or self.pending or {}
+
+
+def on_curve(spec: RunSpec, step: int, loss: float) -> bool:
+    """Whether the curve of a run has that step: about a hundred, the last, and one whose loss is not finite."""
+    steps = spec.horizon.steps
+    return step % max(1, steps // LOG_POINTS) == 0 or step == steps - 1 or not math.isfinite(loss)
 
 
 def _copy(value: Any) -> Any:

@@ -7,9 +7,9 @@ from typing import Any
 
 from scalelab.spec import RunSpec
 from scalelab.train import checkpoint
-from scalelab.train.member import Member, State
-from scalelab.train.trunks import branches, shared_steps
+from scalelab.train.member import Member, State, on_curve
 from scalelab.train.watch import Watch
+from scalelab.trunks import branches, shared_steps
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,9 @@ class Starts:
         found = {index: self.saved(index) for index in self.specs}
         on_the_way = set()
         for index, branch in branches(self.specs).items():
-            trunk = found[branch.trunk].state
+            trunk, pruner = found[branch.trunk].state, self.watches[index].pruner
+            if pruner is not None and any(rung < branch.steps for rung in pruner.rungs):
+                continue  # on the way nobody would ask for it
             if found[index].state is None and (trunk is None or trunk["step"] <= branch.steps):
                 self.forks.setdefault(branch.trunk, []).append((branch.steps, index))
                 on_the_way.add(index)
@@ -66,7 +68,13 @@ class Starts:
             state = _branched(member.state(), self.specs[index])
             if path := self.watches[index].checkpoint:
                 checkpoint.save(path, state)
-            self.line.appendleft(Start(index, state, tuple(member.records)))
+            self.line.appendleft(Start(index, state, self.told(member, index)))
+
+    def told(self, trunk: Member, index: int) -> tuple[Mapping[str, Any], ...]:
+        """What the curve of a branch has of its trunk's: the steps of its own, without the trunk's rungs."""
+        spec = self.specs[index]
+        rows = (values for values in trunk.records if on_curve(spec, values["step"], values["loss_nats"]))
+        return tuple(values for values in rows if "validation_loss_nats" not in values)
 
     def abandoned(self, trunk: int) -> list[int]:
         """Those who would have branched off a trunk that has ended before."""

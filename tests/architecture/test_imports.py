@@ -20,7 +20,7 @@ ORDER: tuple[tuple[str, ...], ...] = (
     ("hparams", "compare"),
     ("spec",),
     ("resolve",),
-    ("data", "derivations", "programs"),
+    ("data", "derivations", "programs", "trunks"),
     ("trials", "machine"),
     ("laws",),
     ("samplers", "pruners"),
@@ -36,7 +36,9 @@ ORDER: tuple[tuple[str, ...], ...] = (
     ("plots", "progress", "status", "show_tables", "show_explained", "show_checks", "catalogue_tables"),
     ("report", "show", "show_laws", "plan", "catalogue", "plots_checks", "show_lr_range", "show_search", "show_status"),
     ("sizes",),
-    ("launch", "checks", "fitting", "ranging", "search"),
+    ("checks", "fitting", "ranging", "search"),
+    ("workers",),
+    ("launch",),
     ("commands",),
     ("cli_search", "cli_show"),
     ("cli",),
@@ -53,8 +55,8 @@ LIGHT = (
     "console", "errors", "files", "scale", "shape", "values",
     "parametrizations", "optimizers", "models", "hparams", "spec", "resolve",
     "data", "trials", "readers", "laws", "recipe", "config", "overrides", "target", "recommend", "confirm",
-    "compare", "derivations", "explain", "show_tables", "show_explained", "catalogue_tables", "programs", "machine",
-    "status", "show_status",
+    "compare", "derivations", "explain", "show_tables", "show_explained", "catalogue_tables", "programs", "trunks",
+    "machine", "status", "show_status",
 )  # fmt: skip
 HEAVY = ("torch", "hydra", "omegaconf", "optuna", "wandb", "matplotlib")
 

@@ -19,6 +19,7 @@ def refused(found: Searching, *overrides: str) -> str:
     return str(said.value)
 
 
+IDHB = (LR, "hydra/sweeper/pruner=idhb", "schedule=constant", "warmup_fraction=0")
 REFUSED: dict[str, tuple[list[str], str]] = {
     "nothing searched": ([], "nothing to search"),
     "empty interval": (["lr=interval(1,1)"], "the lower first"),
@@ -68,6 +69,70 @@ REFUSED: dict[str, tuple[list[str], str]] = {
         "storage=sqlite:////nowhere/at/all.db: there is no folder /nowhere/at",
     ),
     "storage without a driver": ([LR, "hydra.sweeper.storage='mysql://u:secret@h/d'"], r"storage mysql://u:\*\*\*@h/d"),
+    "unknown pruner": ([LR, "hydra/sweeper/pruner=hyper"], "pruner/hyper.*accepted are curve, hyperband, idhb"),
+    "no pruner": ([LR, "hydra.sweeper.pruner=hyperband"], "pruner='hyperband': accepted is a choice of"),
+    "a pruner by its name alone": (
+        [LR, "hydra.sweeper.pruner.name=median"],
+        "pruner median without rungs: accepted is",
+    ),
+    "an argument of no pruner": (
+        [LR, "hydra/sweeper/pruner=hyperband", "+hydra.sweeper.pruner.colour=red"],
+        "pruner hyperband: .*'colour'",
+    ),
+    "a rung that is the end": (
+        [LR, "hydra/sweeper/pruner=hyperband", "hydra.sweeper.pruner.min_resource=640"],
+        "min_resource=640: accepted are tokens from 1 to below the horizon of 640",
+    ),
+    "no halving": ([*IDHB, "hydra.sweeper.pruner.reduction_factor=1"], "reduction_factor=1: accepted is"),
+    "rungs beyond the end": (
+        [LR, "hydra/sweeper/pruner=median", "hydra.sweeper.pruner.rungs=[0.5,2]"],
+        "rungs=.*accepted are different fractions",
+    ),
+    "a risk that few trials cannot carry": (
+        [LR, "hydra/sweeper/pruner=curve", "hydra.sweeper.pruner.min_trials=5"],
+        "min_trials=5: accepted are at least 19",
+    ),
+    "a pruner of two objectives": (
+        [LR, "hydra/sweeper/pruner=median", "hydra.sweeper.objectives=[loss_nats,seconds]"],
+        "Optuna stops trials of one objective only",
+    ),
+    "a pruner under carbs": (
+        [LR, "hydra/sweeper/pruner=hyperband", "hydra/sweeper/sampler=carbs"],
+        "CarbsSampler with pruner hyperband: it learns a loss and a cost of every run",
+    ),
+    "a pruner under a law": (
+        [
+            LR,
+            "width=range(32,97,32)",
+            "hydra/sweeper/pruner=median",
+            "hydra/sweeper/sampler=law",
+            "hydra.sweeper.sampler.scales=[width]",
+            "hydra.sweeper.sampler.target={width: 512}",
+        ],
+        "LawSampler with pruner median: it learns from what small runs end at",
+    ),
+    "a raise under a law": (
+        [*IDHB, "hydra/sweeper/sampler=law", "hydra.sweeper.sampler.scales=[]", "hydra.sweeper.sampler.target={}"],
+        "LawSampler with pruner idhb: it takes the losses of all horizons for those of one",
+    ),
+    "a pruner of several horizons": (
+        [LR, "tokens=range(640,1921,640)", "hydra/sweeper/pruner=hyperband"],
+        "pruner hyperband with horizons of 640 to 1920 tokens",
+    ),
+    "one seed to compare": ([LR, "hydra/sweeper/pruner=wilcoxon"], "with 1 tuning seed: accepted are at least 5 at"),
+    "too few seeds to compare": (
+        [LR, "hydra/sweeper/pruner=wilcoxon", "hydra.sweeper.tuning_seeds=[0,1,2,3]"],
+        "with 4 tuning seeds: accepted are at least 5 at p_threshold=0.1",
+    ),
+    "a chance that is none": (
+        [LR, "hydra/sweeper/pruner=wilcoxon", "hydra.sweeper.pruner.p_threshold=1"],
+        "p_threshold=1.0: accepted is a chance",
+    ),
+    "a raise after a decay": ([*IDHB, "schedule=linear"], "idhb with schedule=linear: .* try horizon=branch"),
+    "a raise that moves the warmup": (
+        [*IDHB, "warmup_fraction=0.2"],
+        "a run to 1920 tokens begins otherwise than one to 640.*try warmup_fraction=0",
+    ),
     "unknown launcher": ([LR, "hydra/launcher=sub"], "launcher/sub.*accepted are"),
 }
 
@@ -95,6 +160,7 @@ def test_a_sampler_says_which_package_it_needs(found: Searching) -> None:
         ([LR, "width=32,64"], "other space: width is absent there"),
         ([LR, "hydra.sweeper.objectives=[loss_nats,seconds]"], "other objectives: 1 is absent there and seconds here"),
         ([LR, "depth=3"], "other fixed: shape.depth is 2 there and 3 here"),
+        ([LR, "hydra/sweeper/pruner=median"], "other pruner: name is absent there and median here"),
         ([LR, "seed=1"], "other tuning seeds: 0 is 0 there and 1 here"),
     ],
 )

@@ -1,0 +1,97 @@
+"""What a worker does: it takes orders, trains, and answers, until whoever started it is gone."""
+
+import os
+import pickle
+import threading
+import traceback
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from multiprocessing import parent_process
+from multiprocessing.connection import Connection, wait
+from typing import Any
+
+from scalelab.jobs import run_jobs
+from scalelab.programs import members as usual_members
+from scalelab.spec import RunSpec
+from scalelab.trials import RunFolder
+from scalelab.workers.job import job_of
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """A run that is ordered; `files` are written to its folder first, text by path."""
+
+    spec: RunSpec
+    folder: RunFolder
+    tracker: Mapping[str, Any]
+    pruning: int | None
+    files: Mapping[str, str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Order:
+    """Runs of one program to train, `members` at a time (None: what the GPU's memory holds), halved so often."""
+
+    jobs: Sequence[Asked]
+    device: str
+    threads: int
+    members: int | None
+    compiled: bool = False
+    halvings: int = 0
+
+
+Answer = list[float | None] | Exception  # the losses of an order, or what was raised
+
+
+def serve(orders: Connection) -> None:
+    """Answer orders until the other end is closed. A worker never outlives the process that it works for."""
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    while True:
+        try:
+            order = orders.recv()
+        except EOFError:
+            return
+        orders.send(_answer(order))
+
+
+def _end_with_parent() -> None:
+    parent = parent_process()
+    assert parent is not None
+    wait([parent.sentinel])  # of the operating system: also after kill -9
+    os._exit(1)  # in the middle of a step; what has ended is kept, what was saved is gone on with
+
+
+def _answer(order: Order) -> Answer:
+    try:
+        return trained(order)
+    except Exception as error:  # for whoever gave the order, as it would be without a worker in between
+        error.add_note("".join(traceback.format_exception(error)).rstrip())
+        try:
+            pickle.loads(pickle.dumps(error))
+        except (TypeError, AttributeError, pickle.PickleError):  # what cannot travel goes by its text
+            return RuntimeError("".join(traceback.format_exception(error)).rstrip())
+        return error
+
+
+def trained(order: Order) -> list[float | None]:
+    """The losses of an order's runs, None where there is none."""
+    for job in order.jobs:
+        for path, text in job.files.items():
+            file = job.folder.path / path
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(text, encoding="utf-8")
+    members = order.members
+    if members is None:
+        members = usual_members(order.jobs[0].spec, free_bytes=_free_bytes(order.device))
+    jobs = [job_of(job.spec, job.folder, sink=job.tracker, pruning=job.pruning) for job in order.jobs]
+    trials = run_jobs(
+        jobs, device=order.device, threads=order.threads, members=max(1, members >> order.halvings),
+        compiled=order.compiled,
+    )  # fmt: skip
+    return [None if trial is None else trial.loss_nats for trial in trials]
+
+
+def _free_bytes(device: str) -> int | None:
+    import torch
+
+    return torch.cuda.mem_get_info(device)[0] if device.startswith("cuda") else None
