@@ -17,6 +17,7 @@ from scalelab.laws.optima.regression import TWO_STAGE
 from scalelab.models import MODELS
 from scalelab.optimizers import OPTIMIZERS
 from scalelab.parametrizations import POLICIES
+from scalelab.spec import DTYPES
 from scalelab.trackers import TRACKERS
 
 TABLES: dict[str, Callable[[], catalogue_tables.Rows]] = {
@@ -65,8 +66,13 @@ def blocks() -> dict[str, str]:
                 ("`model=`", _names(MODELS)),
                 ("`optimizer=`", _names(OPTIMIZERS)),
                 ("`schedule=`", _names(SCHEDULES)),
+                ("`horizon=`", "`free`, `branch` (many horizons from one trunk)"),
+                ("`dtype=`", _names(DTYPES)),
                 ("`tracker=`", _names(TRACKERS)),
-                ("`hydra/launcher=`", "`basic`, `joblib`, or any Hydra launcher you install"),
+                (
+                    "`hydra/launcher=`",
+                    "`fused` (many runs at once), `basic`, `joblib`, or any Hydra launcher you install",
+                ),
             ),
         ),
     }

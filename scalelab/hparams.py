@@ -78,7 +78,8 @@ class Horizon:
 
     `batch_tokens` is tokens a step. Warmup is linear over `warmup_fraction` of the steps, or over `warmup_tokens`, the
     same at every horizon; then the factor falls from 1 to `final_lr_ratio` by "cosine" or "linear" over the rest, stays
-    ("constant"), or stays and falls linearly over the last `decay_fraction` of the steps ("wsd": warmup, stable, decay; MiniCPM, arXiv:2404.06395).
+    ("constant"), or stays and falls linearly over the last `decay_fraction` of the steps ("wsd": warmup, stable, decay;
+    MiniCPM, arXiv:2404.06395).
 
     Raises:
         Refused: where tokens are not a whole number of steps, or a fraction is outside [0, 1].

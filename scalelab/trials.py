@@ -69,12 +69,18 @@ class Trial:
             raise ValueError(f"a trial is OK if and only if its loss is finite: {self.outcome}, {self.loss_nats}")
 
     @property
+    def paid_flops(self) -> float:
+        """Its cost without what another run has trained for it."""
+        own = self.tokens_seen - self.trunk_tokens
+        return self.cost_flops * own / self.tokens_seen if self.tokens_seen else 0.0
+
+    @property
     def flops_per_second(self) -> float | None:
         """Achieved FLOP/s of its share of the worker, validation in the time and not in the FLOPs; None without time.
 
         Counted as its cost is, `FlopCount.six_n_attention`.
         """
-        return self.cost_flops / self.seconds if self.seconds > 0 else None
+        return self.paid_flops / self.seconds if self.seconds > 0 else None
 
 
 REQUIRED = {f.name for f in fields(Trial) if f.default is MISSING and f.default_factory is MISSING}

@@ -12,6 +12,7 @@ from scalelab.search.problem import Problem
 from scalelab.search.rule import Rule, rule_of
 from scalelab.search.sampler import COSTED, innermost
 from scalelab.spec import RunSpec
+from scalelab.trunks import shared_steps
 
 STEADY = ("constant", "wsd")  # schedules whose learning rate is the same at a rung as in any longer run
 
@@ -70,8 +71,6 @@ def _check_deepening(spec: RunSpec, rule: Rule) -> None:
             f"pruner idhb with schedule={horizon.schedule}: runs go on to a larger horizon, and theirs has fallen by"
             " then; accepted are constant and wsd, try horizon=branch or hyperband"
         )
-    from scalelab.trunks import shared_steps
-
     eta = int(rule.arguments["reduction_factor"])
     if not shared_steps(replace(spec, horizon=replace(horizon, tokens=eta * horizon.tokens)), spec):
         raise Refused(

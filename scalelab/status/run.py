@@ -62,9 +62,9 @@ class Machine:
 class RunStatus:
     """One run.
 
-    `tokens` trained, of `horizon` (None where no file says); `flops` and `seconds` are those of its last attempt, by
-    the conventions of a `Trial`. `flops_left` is what a run that is running or waiting has before it,
-    `flops_per_token` its size. Of one that is running, `flops_per_second` is how fast it goes now in its worker's time
+    `tokens` trained, of `horizon` (None where no file says); `flops` and `seconds` are those that its last
+    attempt has paid for, by the conventions of a `Trial`. `flops_left` is what a run that is running or waiting has
+    before it, `flops_per_token` its size. Of one that is running, `flops_per_second` is how fast it goes now in its worker's time
     (None where that cannot be said yet), and `workers` the part of a worker that it has: its seconds, by the clock's.
     """
 
@@ -122,7 +122,8 @@ def _ended(plain: Mapping[str, Any]) -> RunStatus:
     energy, tokens, flops = plain.get("energy_joules"), int(plain.get("tokens_seen", 0)), plain.get("cost_flops", 0)
     return RunStatus(
         state=State(plain["outcome"]), tokens=tokens, horizon=int(plain["spec"]["horizon"]["tokens"]),
-        flops=float(flops), flops_per_token=flops / tokens if tokens else None,
+        flops=flops * (tokens - plain.get("trunk_tokens", 0)) / tokens if tokens else 0.0,
+        flops_per_token=flops / tokens if tokens else None,
         seconds=float(plain.get("seconds", 0.0)), energy_joules=None if energy is None else float(energy),
         machine=Machine(
             host=said["host"], device=said["device"], threads=int(said["threads"]), torch=said["torch"]

@@ -1,4 +1,4 @@
-"""Where runs are asked, and what a worker does: reports from several processes, answers that stay, storages that do not."""
+"""Where runs are asked, and what a worker does: several processes report, answers stay, storages fail."""
 
 import math
 import multiprocessing
