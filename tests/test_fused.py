@@ -247,13 +247,17 @@ def test_no_worker_outlives_its_launcher(folder: Path, sent: signal.Signals) -> 
     arguments = [*TINY, "tokens=51200", "seed=0,1,2,3"]
     command = [sys.executable, "-m", "scalelab.cli", "train", "-m", *arguments, *FUSED, "hydra.launcher.members=1"]
     mark = f"SCALELAB_TEST_MARK_{folder.name}_{os.getpid()}"
-    process = subprocess.Popen(command, env={**os.environ, mark: "1"}, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command, env={**os.environ, mark: "1"}, stderr=subprocess.PIPE, text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )  # fmt: skip
     at = folder / "runs" / "adhoc"
     wait_for(lambda: len(list(at.glob("*/trial.json"))) >= 1)
     assert len(alive(mark)) >= 4  # the launcher, what forks the workers, two workers
+    time.sleep(1.0)  # into the wait for the workers: Hydra makes an error of what interrupts its YAML
     os.kill(process.pid, sent)
     _, said = process.communicate(timeout=10)
-    assert process.returncode == (-signal.SIGKILL if sent is signal.SIGKILL else 130)
+    assert process.returncode == (-signal.SIGKILL if sent is signal.SIGKILL else 130), said
     assert sent is signal.SIGKILL or "scalelab: interrupted" in said.splitlines()[-1], said
     wait_for(lambda: not alive(mark), seconds=5)
     before = list(at.glob("*/trial.json"))

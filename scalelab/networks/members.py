@@ -15,6 +15,7 @@ Constant: TypeAlias = float | Tensor  # a number, or one a member [M]
 
 NORM_EPS = 1e-6  # Llama's
 LARGE = 2**16  # elements of a weight, members included
+NARROW = 16  # a side of a weight; below it (measured: to 10) the order of its gradient's sums depends on its layout
 
 
 def times(x: Tensor, factor: Constant) -> Tensor:
@@ -40,7 +41,7 @@ def product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         dtype = torch.get_autocast_dtype(x.device.type)
         x, weight, bias = x.to(dtype), weight.to(dtype), None if bias is None else bias.to(dtype)
     rows = x.flatten(1, -2) if x.dim() > 2 else x.unsqueeze(1)
-    if weight.numel() < LARGE:
+    if weight.numel() < LARGE and min(weight.shape[-2:]) >= NARROW:
         y = torch.bmm(rows, weight.mT) if bias is None else torch.baddbmm(bias.unsqueeze(1), rows, weight.mT)
     else:
         y = cast(Tensor, _Product.apply(rows, weight, bias))  # type: ignore[no-untyped-call]
@@ -50,7 +51,8 @@ def product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 class _Product(torch.autograd.Function):
     """x Wᵀ + b over members. The weight's gradient comes in the weight's own layout, and need not be copied into it.
 
-    For a small weight the copy costs less than Python does here.
+    For a small weight the copy costs less than Python does here, and a narrow one has `F.linear`'s bits only so: the
+    way that is taken must not show in them, because it depends on the number of members.
     """
 
     @staticmethod

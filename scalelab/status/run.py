@@ -64,8 +64,9 @@ class RunStatus:
 
     `tokens` trained, of `horizon` (None where no file says); `flops` and `seconds` are those that its last
     attempt has paid for, by the conventions of a `Trial`. `flops_left` is what a run that is running or waiting has
-    before it, `flops_per_token` its size. Of one that is running, `flops_per_second` is how fast it goes now in its worker's time
-    (None where that cannot be said yet), and `workers` the part of a worker that it has: its seconds, by the clock's.
+    before it, `flops_per_token` its size. Of one that is running, `flops_per_second` is how fast it goes now in its
+    worker's time (None where that cannot be said yet), and `workers` the part of a worker that it has: its seconds, by
+    the clock's.
     """
 
     state: State

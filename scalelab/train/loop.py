@@ -167,12 +167,13 @@ class Loop:
         """Ask the pruner at a rung; a run that it ends is saved, and may be continued."""
         pruner = self.watches[member.index].pruner
         assert pruner is not None
-        member.rung = member.step
         tokens = member.step * member.spec.horizon.batch_tokens
         self._tell(member, {**_values(member, member.step, member.last_loss), "validation_loss_nats": loss})
         if reason := pruner.stops(step=member.step, tokens=tokens, loss_nats=loss):
-            self._save(member)
+            self._save(member)  # not as one that was asked here: launched again, it is asked again
             self._end(member, ended(member, self.device, beside, pruned=reason))
+        else:
+            member.rung = member.step
 
     def _save(self, member: Member) -> None:
         if path := self.watches[member.index].checkpoint:
