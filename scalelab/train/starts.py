@@ -53,7 +53,8 @@ class Starts:
         if state is None or state["step"] > shared_steps(spec, other.spec):
             return Start(index)
         told = tuple(values for values in other.records if values["step"] < state["step"])
-        return Start(index, _branched(state, spec), told)
+        # Whoever stopped the other one there has let this one go on.
+        return Start(index, {**_branched(state, spec), "rung": state["step"]}, told)
 
     def due(self, member: Member) -> bool:
         """Whether somebody branches off here."""
