@@ -3,8 +3,8 @@
 The order of the data is a function of (seed, step) and an initial value one of (seed, parameter name); nothing reduces
 over the members. So a run does not depend on what is trained beside it: on one machine and one thread count it has the
 same bits alone, in any population, and resumed from a checkpoint. This holds where a batch is a multiple of 16 tokens:
-at other sizes a member may not begin where a CPU's vectors do, and its last bits may depend on its neighbours. (On a GPU another kernel may be chosen for another
-number of members: the same to rounding.)
+at other sizes a member may not begin where a CPU's vectors do, and its last bits may depend on its neighbours. (On a
+GPU another kernel may be chosen for another number of members: the same to rounding.)
 """
 
 from collections.abc import Sequence
