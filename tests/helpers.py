@@ -26,6 +26,18 @@ TINY = (
 )
 
 
+# Sweeps that ask Hydra's composition for each of its ways to make a job.
+COMPOSED = (
+    ["width=32,64", "lr=1e-2,0.02"],
+    ["lr=${lr_factor},0.5", "lr_factor=0.1,0.2"],
+    ["heads=1,2", "kv_heads=null,1", "model.qk_norm=true,false"],
+    ["optimizer=adamw,sgd", "seed=0,1"],
+    ["parametrization=sp,'mup'", "optimizer.clip_norm=null,0.5", "base.width=32"],
+    ["model.mlp=swiglu,gelu", "model.mlp_ratio=4,8/3", "schedule=wsd,cosine"],
+    ["++optimizer.momentum=0.5,0.9", "optimizer=sgd"],
+)
+
+
 def scalelab(*arguments: str) -> Result:
     """The command line, in this process."""
     return CliRunner().invoke(app, list(arguments))

@@ -34,7 +34,7 @@ from scalelab.workers.pool import POOL, devices_for
 from scalelab.workers.serve import Asked, Order, trained
 from scalelab.workers.tasks import Task, tasks
 from tests.conftest import make_spec
-from tests.helpers import TINY, metrics, one_line, scalelab, tree
+from tests.helpers import COMPOSED, TINY, metrics, one_line, scalelab, tree
 
 FUSED = ("hydra/launcher=fused", "hydra.launcher.workers=2")
 MIXED = ("optimizer=sgd", "optimizer.clip_norm=null", "parametrization=sp", "width=32,64", "lr=0.01,0.02,1e30")
@@ -108,16 +108,7 @@ def test_a_mixed_sweep_is_the_basic_launchers_bit_for_bit_and_again_it_is_a_no_o
 
 @pytest.mark.parametrize(
     "swept",
-    [
-        ["width=32,64", "lr=1e-2,0.02"],
-        ["lr=${lr_factor},0.5", "lr_factor=0.1,0.2"],
-        ["heads=1,2", "kv_heads=null,1", "model.qk_norm=true,false"],
-        ["optimizer=adamw,sgd", "seed=0,1"],
-        ["parametrization=sp,'mup'", "optimizer.clip_norm=null,0.5", "base.width=32"],
-        ["model.mlp=swiglu,gelu", "model.mlp_ratio=4,8/3", "schedule=wsd,cosine"],
-        ["++optimizer.momentum=0.5,0.9", "optimizer=sgd"],
-        ["study=a,b-${seed}", "seed=0,1"],
-    ],
+    [*COMPOSED, ["study=a,b-${seed}", "seed=0,1"]],
     ids=lambda swept: " ".join(swept),
 )
 def test_jobs_are_composed_and_written_down_as_hydra_does(swept: list[str], folder: Path) -> None:

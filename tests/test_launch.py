@@ -31,7 +31,7 @@ from scalelab.spec import DataSpec, Horizon, RunSpec
 from scalelab.trackers import tracker
 from scalelab.trials import Outcome, RunFolder, Trial
 from tests.conftest import ROOT, make_spec
-from tests.helpers import TINY, metrics, one_line, scalelab, squeezed, tree
+from tests.helpers import COMPOSED, TINY, metrics, one_line, scalelab, squeezed, tree
 
 
 @pytest.fixture(autouse=True)
@@ -576,16 +576,7 @@ def test_token_files_of_numpy_can_be_trained_on(folder: Path) -> None:
 
 @pytest.mark.parametrize(
     "swept",
-    [
-        ["width=32,64", "lr=1e-2,0.02"],
-        ["lr=${lr_factor},0.5", "lr_factor=0.1,0.2"],
-        ["heads=1,2", "kv_heads=null,1", "model.qk_norm=true,false"],
-        ["optimizer=adamw,sgd", "seed=0,1"],
-        ["parametrization=sp,'mup'", "optimizer.clip_norm=null,0.5", "base.width=32"],
-        ["model.mlp=swiglu,gelu", "model.mlp_ratio=4,8/3", "schedule=wsd,cosine"],
-        ["++optimizer.momentum=0.5,0.9", "optimizer=sgd"],
-        ["study=a,b", "seed=range(0,2)"],
-    ],
+    [*COMPOSED, ["study=a,b", "seed=range(0,2)"]],
     ids=lambda swept: " ".join(swept),
 )
 def test_a_plan_composes_as_hydra_does(swept: list[str]) -> None:

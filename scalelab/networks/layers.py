@@ -74,13 +74,10 @@ class Proxy(nn.Module):
     def terms(self, tokens_BT: Tensor) -> tuple[Tensor, Tensor]:
         """Mean cross-entropy, nats, and the training loss, which has the auxiliary terms beside it."""
         logits_BTV = self.logits(tokens_BT)
-        members = tokens_BT.shape[:-2]
-        targets = self.targets(tokens_BT).flatten()
-        each = F.cross_entropy(logits_BTV.flatten(0, -2), targets, reduction="none")
-        mean = loss = each.view(*members, -1).mean(dim=-1)
+        mean = loss = self._nats(logits_BTV, tokens_BT).flatten(-2).mean(dim=-1)
         if isinstance(self.z_loss, Tensor) or self.z_loss:
-            square = logits_BTV.logsumexp(dim=-1).square().view(*members, -1)
-            loss = loss + times(square.mean(dim=-1), self.z_loss)
+            square_BT = logits_BTV.logsumexp(dim=-1).square()
+            loss = loss + times(square_BT.flatten(-2).mean(dim=-1), self.z_loss)
         auxiliary = self.auxiliary()
         return mean, loss if auxiliary is None else loss + auxiliary
 
@@ -91,10 +88,13 @@ class Proxy(nn.Module):
 
     def losses(self, tokens_BT: Tensor) -> Tensor:
         """Mean cross-entropy of each sequence [B], or [M, B] of a stack, nats, in float64."""
-        logits_BTV = self.logits(tokens_BT)
+        return self._nats(self.logits(tokens_BT), tokens_BT).double().mean(dim=-1)
+
+    def _nats(self, logits_BTV: Tensor, tokens_BT: Tensor) -> Tensor:
+        """Cross-entropy of each target, of the shape of `targets`."""
         targets = self.targets(tokens_BT)
         each = F.cross_entropy(logits_BTV.flatten(0, -2), targets.flatten(), reduction="none")
-        return each.view(targets.shape).double().mean(dim=-1)
+        return each.view(targets.shape)
 
 
 class Multiplied(nn.Module):

@@ -23,9 +23,14 @@ def times(x: Tensor, factor: Constant) -> Tensor:
 
     One multiplication is rounded once, so a member's bits do not depend on whether the others have the same factor.
     """
-    if isinstance(factor, Tensor):
-        return x * factor.to(x.dtype).view(-1, *[1] * (x.dim() - 1))
-    return x if factor == 1.0 else x * factor
+    return scaled_by(x, spread(factor, x))
+
+
+def scaled_by(x: Tensor, scale: Constant) -> Tensor:
+    """x · scale, which broadcasts over it, in x's precision; x itself at 1.0."""
+    if isinstance(scale, Tensor):
+        return x * scale.to(x.dtype)  # computed in the precision that it came in
+    return x if scale == 1.0 else x * scale
 
 
 def spread(constant: Constant, x: Tensor) -> Constant:
@@ -72,12 +77,22 @@ class _Product(torch.autograd.Function):
 
 
 def looked_up(ids: Tensor, table: Tensor) -> Tensor:
-    """Rows of table [V, D] for ids […], or of [M, V, D], which is contiguous, for [M, …] → […, D]."""
+    """Rows of table [V, D] for ids […], or of [M, V, D] for [M, …] → […, D]."""
     if table.dim() == 2:
         return F.embedding(ids, table)
     members, entries, width = table.shape
+    return F.embedding(of_own(ids, members, entries), table.reshape(members * entries, width))
+
+
+def of_own(ids: Tensor, members: int, entries: int) -> Tensor:
+    """Ids [M, …] of M members, each below `entries`, as ids of the entries of all, one member's after another's."""
     first = torch.arange(members, device=ids.device) * entries
-    return F.embedding(ids + first.view(-1, *[1] * (ids.dim() - 1)), table.view(-1, width))
+    return ids + first.view(-1, *[1] * (ids.dim() - 1))
+
+
+def places(ids_BT: Tensor, count: int) -> Tensor:
+    """0 … count−1 as the ids of one sequence, [1, count] or [M, 1, count], as those of `ids_BT` are."""
+    return torch.arange(count, device=ids_BT.device).expand(*ids_BT.shape[:-2], 1, -1)
 
 
 def across(vector: Tensor, x: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from scalelab.networks import transformer
 from scalelab.networks.layers import Linear, Multiplied, RMSNorm
-from scalelab.networks.members import Constant, product, times
+from scalelab.networks.members import Constant, of_own, product, times
 from scalelab.resolve import Multipliers
 from scalelab.shape import Architecture, Shape
 from scalelab.spec import RunSpec
@@ -62,8 +62,7 @@ class Experts(nn.Module):
     def forward(self, x_BTD: Tensor, chosen_BTK: Tensor) -> Tensor:
         experts = self.up.weight.shape[:-2].numel()  # of all members of a stack, each with its own
         if self.up.weight.dim() > 3:
-            own = torch.arange(len(self.up.weight), device=x_BTD.device) * self.up.weight.shape[1]
-            chosen_BTK = chosen_BTK + own.view(-1, *[1] * (chosen_BTK.dim() - 1))
+            chosen_BTK = of_own(chosen_BTK, *self.up.weight.shape[:2])
         chosen_S = chosen_BTK.flatten()
         order_S = chosen_S.argsort(stable=True)
         counts = torch.bincount(chosen_S, minlength=experts).tolist()

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from scalelab.networks.layers import Embedding, Linear, Proxy, RMSNorm
-from scalelab.networks.members import Constant, times
+from scalelab.networks.members import Constant, places, times
 from scalelab.resolve import Multipliers, multipliers
 from scalelab.shape import Architecture, Shape
 from scalelab.spec import RunSpec
@@ -157,8 +157,7 @@ class Transformer(Proxy):
         x_BTD = self.embedding(ids_BT)
         rope = None
         if self.positions is not None:
-            at_1T = torch.arange(ids_BT.shape[-1], device=ids_BT.device).expand(*ids_BT.shape[:-2], 1, -1)
-            x_BTD = x_BTD + self.positions(at_1T)
+            x_BTD = x_BTD + self.positions(places(ids_BT, ids_BT.shape[-1]))
         else:
             cos_T1K, sin_T1K = self.rope[:, : ids_BT.shape[-1]]  # type: ignore[index]
             rope = (cos_T1K, sin_T1K)

@@ -20,6 +20,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from scalelab.networks.members import looked_up, scaled_by
+
 Scale: TypeAlias = float | Tensor
 Constraint: TypeAlias = Literal["to_output_scale"] | None
 
@@ -65,18 +67,15 @@ def readout(x: Tensor, w: Tensor) -> Tensor:
 
 def embedding(ids: Tensor, w: Tensor) -> Tensor:
     """Rows of w [V, D] for ids […], or of [M, V, D] for [M, …] → […, D]; grad(w) √(V/N) (functional.py:embedding)."""
-    *members, vocab, width = w.shape
+    *members, vocab, _ = w.shape
     w = scaled(w, backward=(vocab * math.prod(members) / ids.numel()) ** 0.5)
-    if not members:
-        return F.embedding(ids, w)
-    first = torch.arange(members[0], device=ids.device) * vocab  # each member looks up in its own block of one table
-    return F.embedding(ids + first.view(-1, *[1] * (ids.dim() - 1)), w.reshape(-1, width))
+    return looked_up(ids, w)
 
 
 def silu_glu(up: Tensor, gate: Tensor, mult: Scale = 1.0) -> Tensor:
     """up · gate · σ(mult · gate) to unit std, both gradients by the scale of the output (functional.py:silu_glu)."""
     scale = _between(2.0, math.sqrt(2.0), 1 / (1 + 1 / mult**2))
-    return times(up * F.silu(times(gate, mult)), scale / mult)
+    return scaled_by(up * F.silu(scaled_by(gate, mult)), scale / mult)
 
 
 def gelu(x: Tensor, mult: Scale = 1.0) -> Tensor:
@@ -85,7 +84,7 @@ def gelu(x: Tensor, mult: Scale = 1.0) -> Tensor:
     Its mean is not 0: the rms is 1.02 (mult ¼) to 1.21 (mult → ∞), that of the gradient as much, by the output's scale.
     """
     scale = _between(2.0, 1 / RELU_STD, 1 / (1 + 0.25 / mult**2))
-    return times(F.gelu(times(x, mult)), scale / mult)
+    return scaled_by(F.gelu(scaled_by(x, mult)), scale / mult)
 
 
 def relu(x: Tensor) -> Tensor:
@@ -99,7 +98,7 @@ def softmax(x: Tensor, mult: Scale = 1.0) -> Tensor:
     The scale goes from n, where the probabilities are flat, to √n, where they are one-hot; grad(x) is of order mult.
     """
     n = x.shape[-1]
-    return times(F.softmax(times(x, mult), dim=-1), _between(n, math.sqrt(n), 1 / (1 + 4 / mult**2)))
+    return scaled_by(F.softmax(scaled_by(x, mult), dim=-1), _between(n, math.sqrt(n), 1 / (1 + 4 / mult**2)))
 
 
 def sdpa(q: Tensor, k: Tensor, v: Tensor, mult: Scale = 1.0, *, causal: bool = True) -> Tensor:
@@ -115,11 +114,11 @@ def sdpa(q: Tensor, k: Tensor, v: Tensor, mult: Scale = 1.0, *, causal: bool = T
     scale = 1 / _between(math.sqrt(flat), 1.0, 1 / (1 + 4 * head_dim / mult**2))
     leading, grouped = q.shape[:-3], q.shape[-3] != k.shape[-3]
     # The kernel takes one float, so the multiplier is on the queries; and four dimensions at most.
-    q = times(q, mult)
+    q = scaled_by(q, mult)
     if q.dim() > 4:
         q, k, v = (each.flatten(0, -4) for each in (q, k, v))
     y = F.scaled_dot_product_attention(q, k, v, is_causal=causal, scale=1 / head_dim, enable_gqa=grouped)
-    return times(y.view(*leading, *y.shape[-3:]), scale)
+    return scaled_by(y.view(*leading, *y.shape[-3:]), scale)
 
 
 def cross_entropy(logits: Tensor, targets: Tensor, mult: Scale = 1.0) -> Tensor:
@@ -152,19 +151,12 @@ def _between(lower: float, upper: float, alpha: Scale) -> Scale:
     return lower * (upper / lower) ** alpha
 
 
-def times(x: Tensor, scale: Scale) -> Tensor:
-    """x · scale in x's precision, or x itself at 1.0: a pass over the activations saved, both ways."""
-    if isinstance(scale, Tensor):
-        return x * scale.to(x.dtype)  # computed in the precision that it came in
-    return x if scale == 1.0 else x * scale
-
-
 class _Scaled(torch.autograd.Function):
     generate_vmap_rule = True
 
     @staticmethod
     def forward(x: Tensor, forward: Scale, backward: Scale) -> Tensor:
-        y = times(x, forward)
+        y = scaled_by(x, forward)
         return x.view_as(x) if y is x else y
 
     @staticmethod
@@ -177,4 +169,4 @@ class _Scaled(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
         scale = ctx.saved_tensors[0] if ctx.scale is None else ctx.scale
-        return times(grad, scale), None, None
+        return scaled_by(grad, scale), None, None

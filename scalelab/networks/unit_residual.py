@@ -8,7 +8,8 @@ import math
 
 from torch import Tensor
 
-from scalelab.networks.unit_ops import Scale, scaled, times
+from scalelab.networks.members import scaled_by
+from scalelab.networks.unit_ops import Scale, scaled
 
 
 def residual_split(x: Tensor, tau: Scale = 1.0) -> tuple[Tensor, Tensor]:
@@ -17,7 +18,7 @@ def residual_split(x: Tensor, tau: Scale = 1.0) -> tuple[Tensor, Tensor]:
     The branch's input is x, its gradient times τ/√(1 + τ²); the skip is already x/√(1 + τ²), an ordinary product,
     because it has one scale in both directions.
     """
-    return scaled(x, backward=_branch_weight(tau)), times(x, _skip_weight(tau))
+    return scaled(x, backward=_branch_weight(tau)), scaled_by(x, _skip_weight(tau))
 
 
 def residual_add(branch: Tensor, skip: Tensor, tau: Scale = 1.0) -> Tensor:

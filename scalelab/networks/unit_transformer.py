@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from scalelab.networks import unit_ops as unit
 from scalelab.networks.layers import Embedding as Table
 from scalelab.networks.layers import Multiplied, Proxy
-from scalelab.networks.members import Constant, rms_normed, spread
+from scalelab.networks.members import Constant, rms_normed, spread, times
 from scalelab.networks.transformer import Rope, Transformer, rope_tables, rotate
 from scalelab.networks.unit_residual import residual_add, residual_split, residual_taus
 from scalelab.shape import Shape
@@ -152,8 +152,7 @@ class UnitTransformer(Proxy):
         return loss, loss
 
     def logits(self, tokens_BT: Tensor) -> Tensor:
-        logits_BTV = super().logits(tokens_BT)
-        return unit.times(logits_BTV, spread(self.multiplier, logits_BTV))
+        return times(super().logits(tokens_BT), self.multiplier)
 
 
 def norm(x_BTD: Tensor) -> Tensor:

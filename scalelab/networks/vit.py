@@ -12,6 +12,7 @@ from scalelab.models.vit import PATCH, patches_a_side
 from scalelab.networks import transformer
 from scalelab.networks.image import ImageProxy, head
 from scalelab.networks.layers import Embedding, Linear
+from scalelab.networks.members import places
 from scalelab.networks.transformer import Attention, Rope, Transformer
 from scalelab.resolve import Multipliers, multipliers
 from scalelab.shape import Architecture, Shape
@@ -52,8 +53,7 @@ class ViT(ImageProxy):
         x_BPD = self.embedding(patches.reshape(*ids_BT.shape[:-1], self.side**2, PATCH**2))
         rope = None
         if self.positions is not None:
-            at_1P = torch.arange(self.side**2, device=ids_BT.device).expand(*ids_BT.shape[:-2], 1, -1)
-            x_BPD = x_BPD + self.positions(at_1P)
+            x_BPD = x_BPD + self.positions(places(ids_BT, self.side**2))
         else:
             cos_P1K, sin_P1K = self.rope  # type: ignore[misc]
             rope = (cos_P1K, sin_P1K)

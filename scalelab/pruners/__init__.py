@@ -12,9 +12,7 @@ A loss that is NaN: "hyperband" and "idhb" stop the run at the next rung, "media
 "curve" at once; "wilcoxon" leaves it alone.
 """
 
-from importlib import import_module
-
-from scalelab.errors import unknown
+from scalelab.named import class_named
 
 PRUNERS: dict[str, str] = {
     "curve": "scalelab.pruners.curve:CurvePruner",
@@ -31,8 +29,4 @@ def pruner_class(name: str) -> type:
     Raises:
         Refused: on a name that is none of PRUNERS.
     """
-    if name not in PRUNERS:
-        raise unknown("pruner", name, PRUNERS)
-    module, _, found = PRUNERS[name].partition(":")
-    cls: type = getattr(import_module(module), found)
-    return cls
+    return class_named("pruner", name, PRUNERS)

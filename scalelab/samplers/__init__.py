@@ -1,8 +1,6 @@
 """Samplers that propose the runs of a study, each an Optuna sampler for studies that minimise (loss, cost)."""
 
-from importlib import import_module
-
-from scalelab.errors import unknown
+from scalelab.named import class_named
 
 SAMPLERS: dict[str, str] = {
     "carbs": "scalelab.samplers.carbs.sampler:CarbsSampler",
@@ -16,8 +14,4 @@ def sampler_class(name: str) -> type:
     Raises:
         Refused: on a name that is none of SAMPLERS.
     """
-    if name not in SAMPLERS:
-        raise unknown("sampler", name, SAMPLERS)
-    module, _, found = SAMPLERS[name].partition(":")
-    cls: type = getattr(import_module(module), found)
-    return cls
+    return class_named("sampler", name, SAMPLERS)

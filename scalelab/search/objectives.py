@@ -50,7 +50,7 @@ def told(trials: Sequence[Trial], *, stopped: str | None = None, runs: Sequence[
         "batch_tokens": trials[0].spec.horizon.batch_tokens,
     }
     if any(trial.trunk_tokens for trial in trials):
-        seen["spent_flops"] = fmean(map(_own_flops, trials))
+        seen["spent_flops"] = fmean(trial.paid_flops for trial in trials)
     values = {name: fmean(of(trial) for trial in trials) for name, of in OBJECTIVES.items()}
     kept = {name: value for name, value in values.items() if math.isfinite(value)}
     if Outcome.DIVERGED in outcomes:
@@ -66,8 +66,3 @@ def told(trials: Sequence[Trial], *, stopped: str | None = None, runs: Sequence[
         kept.pop("loss_nats", None)  # over fewer seeds than others': not to be compared
         return Told(outcome=Outcome.PRUNED, values=None, attributes={**seen, **kept, **came})
     return Told(outcome=Outcome.OK, values=values, attributes={"outcome": "OK", **seen, **kept})
-
-
-def _own_flops(trial: Trial) -> float:
-    """What a run cost beside that which another one began with it."""
-    return trial.cost_flops * (1 - trial.trunk_tokens / trial.tokens_seen) if trial.tokens_seen else 0.0

@@ -19,7 +19,16 @@ from scalelab.train.loop import DIVERGED_ABOVE_START_NATS, Loop
 from scalelab.train.watch import Beginning, Observer, Pruner, Watch
 from scalelab.trials import Trial
 
-__all__ = ["CHECKPOINT_FILE", "DIVERGED_ABOVE_START_NATS", "Beginning", "Observer", "Pruner", "Watch", "run"]
+__all__ = [
+    "CHECKPOINT_FILE",
+    "DIVERGED_ABOVE_START_NATS",
+    "Beginning",
+    "Observer",
+    "Pruner",
+    "Watch",
+    "run",
+    "usual_size",
+]
 
 
 def run(
@@ -57,7 +66,7 @@ def run(
             specs={index: specs[index] for index in found},
             watches={index: watching[index] for index in found},
             device=device,
-            size=members or usual_members(specs[found[0]], free_bytes=_free_bytes(device)),
+            size=members or usual_size(specs[found[0]], device),
             compiled=compiled,
             trials=trials,
         )
@@ -65,5 +74,6 @@ def run(
     return [trials[index] for index in range(len(specs))]
 
 
-def _free_bytes(device: str) -> int | None:
-    return torch.cuda.mem_get_info(device)[0] if device.startswith("cuda") else None
+def usual_size(spec: RunSpec, device: str) -> int:
+    """How many runs of that program to train together on a device as it is now (`programs.members`)."""
+    return usual_members(spec, free_bytes=torch.cuda.mem_get_info(device)[0] if device.startswith("cuda") else None)

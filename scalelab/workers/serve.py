@@ -11,7 +11,6 @@ from multiprocessing.connection import Connection, wait
 from typing import Any
 
 from scalelab.jobs import run_jobs
-from scalelab.programs import members as usual_members
 from scalelab.spec import RunSpec
 from scalelab.trials import RunFolder
 from scalelab.workers.job import job_of
@@ -82,16 +81,12 @@ def trained(order: Order) -> list[float | None]:
             file.write_text(text, encoding="utf-8")
     members = order.members
     if members is None:
-        members = usual_members(order.jobs[0].spec, free_bytes=_free_bytes(order.device))
+        from scalelab.train import usual_size
+
+        members = usual_size(order.jobs[0].spec, order.device)
     jobs = [job_of(job.spec, job.folder, sink=job.tracker, pruning=job.pruning) for job in order.jobs]
     trials = run_jobs(
         jobs, device=order.device, threads=order.threads, members=max(1, members >> order.halvings),
         compiled=order.compiled,
     )  # fmt: skip
     return [None if trial is None else trial.loss_nats for trial in trials]
-
-
-def _free_bytes(device: str) -> int | None:
-    import torch
-
-    return torch.cuda.mem_get_info(device)[0] if device.startswith("cuda") else None

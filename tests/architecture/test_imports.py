@@ -14,7 +14,7 @@ PACKAGE = ROOT / "scalelab"
 # In the direction of the data: a room may import those of the rows above it, and those of its own row.
 ORDER: tuple[tuple[str, ...], ...] = (
     ("console", "errors", "files", "scale"),
-    ("answering", "shape", "values"),
+    ("answering", "named", "shape", "values"),
     ("parametrizations",),
     ("models", "optimizers"),
     ("hparams", "compare"),
@@ -52,7 +52,7 @@ EXCEPTIONS = {
 }
 
 LIGHT = (
-    "console", "errors", "files", "scale", "shape", "values",
+    "console", "errors", "files", "named", "scale", "shape", "values",
     "parametrizations", "optimizers", "models", "hparams", "spec", "resolve",
     "data", "trials", "readers", "laws", "recipe", "config", "overrides", "target", "recommend", "confirm",
     "compare", "derivations", "explain", "show_tables", "show_explained", "catalogue_tables", "programs", "trunks",
