@@ -1,10 +1,12 @@
 """Jobs: specs with folders → the trials in those folders, run where they are not there yet.
 
-A finished run (OK or DIVERGED) is left as it is. One writer at a time: a folder that another process is working in is
-waited for by nobody and touched by nobody. What was begun and saved is gone on with.
+A finished run (OK or DIVERGED) is left as it is. One writer at a time (`claims`): a folder that another process, on
+whatever node, is working in is waited for by nobody and touched by nobody. What was begun and saved is gone on with.
+Asked to stop, by SIGTERM for one, a process saves what it trains and leaves.
 """
 
 import platform
+import signal
 import time
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,9 +15,8 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from filelock import FileLock, Timeout
-
-from scalelab import __version__
+from scalelab import __version__, stopping
+from scalelab.claims import Claim, claim
 from scalelab.spec import RunSpec, as_plain
 from scalelab.trackers import NoTracker, Tracker
 from scalelab.trials import FINAL, Outcome, RunFolder, Trial
@@ -23,7 +24,7 @@ from scalelab.trials import FINAL, Outcome, RunFolder, Trial
 if TYPE_CHECKING:
     from scalelab.train import Beginning, Pruner
 
-LOCK_FILE = ".lock"  # held by the operating system for a living process only: kill -9 releases it
+CLAIM = ".claim"  # of a run folder, see `claims`
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,32 +81,33 @@ def run_jobs(
     """
     trials: dict[int, Trial] = {}
     with ExitStack() as locks:
-        mine: dict[int, Job] = {}
+        mine: dict[int, _Claimed] = {}
         for index, job in enumerate(jobs):
             job.folder.path.mkdir(parents=True, exist_ok=True)
             if final := job.folder.final(job.spec):
                 trials[index] = final
-            elif _locked(job.folder, locks):
-                # Whoever held the lock until now may have finished it.
+            elif found := claim(job.folder.path / CLAIM):
+                locks.callback(found.release)
+                # Whoever was at work on it until now may have finished it.
                 if final := job.folder.final(job.spec):
                     trials[index] = final
                 else:
-                    mine[index] = job
+                    mine[index] = _Claimed(job=job, claim=found)
         if mine:
             ran = _run(list(mine.values()), device=device, threads=threads, members=members, compiled=compiled)
             trials.update(zip(mine, ran, strict=True))
     return [trials.get(index) for index in range(len(jobs))]
 
 
-def _locked(folder: RunFolder, locks: ExitStack) -> bool:
-    try:
-        locks.enter_context(FileLock(folder.path / LOCK_FILE, timeout=0))
-    except Timeout:
-        return False
-    return True
+@dataclass(frozen=True, kw_only=True)
+class _Claimed:
+    """A job that is this process's to do."""
+
+    job: Job
+    claim: Claim
 
 
-def _run(jobs: Sequence[Job], *, device: str, threads: int, members: int | None, compiled: bool) -> list[Trial]:
+def _run(claimed: Sequence[_Claimed], *, device: str, threads: int, members: int | None, compiled: bool) -> list[Trial]:
     from scalelab import train  # torch: not needed to find that a run is finished
 
     provenance = {
@@ -115,12 +117,15 @@ def _run(jobs: Sequence[Job], *, device: str, threads: int, members: int | None,
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
     }
     kept: dict[str, Trial] = {}
+    jobs = [each.job for each in claimed]
 
-    def watch(job: Job) -> train.Watch:
+    def watch(each: _Claimed) -> train.Watch:
+        job = each.job
+
         def keep(trial: Trial) -> None:
             trial = replace(trial, provenance={**provenance, **trial.provenance})
             kept[job.spec.fingerprint] = trial
-            _keep(trial, job)
+            _keep(trial, each)
 
         curve = _Curve(job.folder, attempt=job.folder.next_attempt())
         return train.Watch(
@@ -128,13 +133,13 @@ def _run(jobs: Sequence[Job], *, device: str, threads: int, members: int | None,
             begins=_beginning(job.begins), keep_checkpoint=job.keep_checkpoint, pruner=job.pruner,
         )  # fmt: skip
 
-    with _failing(jobs, kept, provenance):
+    with stopping.heeding(signal.SIGTERM), _failing(claimed, kept, provenance):
         for job in jobs:
             job.folder.announce(job.spec)
             job.tracker.start(job.spec.fingerprint, as_plain(job.spec), job.folder.path)
         train.run(
             [job.spec for job in jobs],
-            watches=[watch(job) for job in jobs],
+            watches=[watch(each) for each in claimed],
             device=device,
             threads=threads,
             members=members,
@@ -153,27 +158,30 @@ def _beginning(folder: RunFolder | None) -> "Beginning | None":
 
 
 @contextmanager
-def _failing(jobs: Sequence[Job], kept: Mapping[str, Trial], provenance: Mapping[str, str]) -> Iterator[None]:
+def _failing(claimed: Sequence[_Claimed], kept: Mapping[str, Trial], provenance: Mapping[str, str]) -> Iterator[None]:
     """Whatever goes wrong, those who have not ended have failed, and their folders say why."""
     started = time.perf_counter()
     try:
         yield
     except Exception as error:
         reason = "".join(traceback.format_exception_only(error)).strip()
-        seconds = (time.perf_counter() - started) / len(jobs)
-        for job in jobs:
-            if job.spec.fingerprint not in kept:
+        seconds = (time.perf_counter() - started) / len(claimed)
+        for each in claimed:
+            if each.job.spec.fingerprint not in kept:
                 failed = Trial(
-                    spec=job.spec, outcome=Outcome.FAILED, loss_nats=None, seconds=seconds, reason=reason,
+                    spec=each.job.spec, outcome=Outcome.FAILED, loss_nats=None, seconds=seconds, reason=reason,
                     provenance=dict(provenance),
                 )  # fmt: skip
-                _keep(failed, job)
+                _keep(failed, each)
         raise
 
 
-def _keep(trial: Trial, job: Job) -> None:
+def _keep(trial: Trial, claimed: _Claimed) -> None:
     from scalelab.train import CHECKPOINT_FILE
 
+    if not claimed.claim.held:  # this process was taken for dead: the run is somebody else's now
+        return
+    job = claimed.job
     job.folder.write(trial)  # ours first, then the copy: whatever a tracker does, the trial is kept
     if trial.outcome in FINAL and not job.keep_checkpoint:
         (job.folder.path / CHECKPOINT_FILE).unlink(missing_ok=True)

@@ -15,14 +15,15 @@ from typing import Any
 
 import pytest
 import yaml
-from filelock import FileLock
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf, open_dict
 
+from scalelab.claims import claimed
 from scalelab.composing import as_mapping
 from scalelab.config import config_dir, spec_from_config
 from scalelab.errors import Refused
+from scalelab.jobs import CLAIM
 from scalelab.plan import PlannedRun, plan
 from scalelab.spec import Horizon, RunSpec, as_plain
 from scalelab.trackers import tracker
@@ -214,7 +215,7 @@ def test_without_retries_a_killed_worker_is_a_failure_that_says_so(folder: Path)
 def test_a_folder_that_another_process_is_working_in_is_left_to_it(folder: Path) -> None:
     runs = planned("seed=0,1,2")
     runs[1].folder.path.mkdir(parents=True)
-    with FileLock(runs[1].folder.path / ".lock"):
+    with claimed(runs[1].folder.path / CLAIM):
         result = scalelab("train", "-m", *TINY, *FUSED, "seed=0,1,2")
     assert result.exit_code == 1 and "1 not ended (here, or running in another process)" in result.stdout
     assert set(trials(folder / "runs" / "adhoc")) == {runs[at].spec.fingerprint for at in (0, 2)}

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-from filelock import FileLock, Timeout
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 
+from scalelab.claims import claim
 from scalelab.errors import Refused
 from scalelab.pruners.continuing import CONTINUES
 from scalelab.readers.optuna_study import JOURNAL, shown
@@ -23,7 +23,7 @@ from scalelab.search.rule import Rule, rule_of
 from scalelab.search.space import Space
 from scalelab.trials import Outcome
 
-LOCK = ".search.lock"  # held by the operating system for a living process only: kill -9 releases it
+CLAIM = ".search"  # of the process that searches, see `claims`
 HORIZON = "horizon.tokens"  # of what is fixed, where the study was begun
 REACHED = "tokens"  # to which they were raised since
 OURS = "another study=NAME, with warm_start to begin from what that one found"
@@ -121,27 +121,28 @@ def opened(problem: Problem, sampler: optuna.samplers.BaseSampler) -> Iterator[S
         Refused: as `existing`, and while another process is searching.
     """
     problem.folder.mkdir(parents=True, exist_ok=True)
+    if (mine := claim(problem.folder / CLAIM)) is None:
+        raise Refused(f"{problem.folder} is being searched by another process: wait for it, or end it")
     try:
-        with FileLock(problem.folder / LOCK, timeout=0):
-            with readable(problem.settings.storage, problem.folder):
-                storage = storage_of(problem.settings.storage, problem.folder, create=True)
-                assert storage is not None
-                study = optuna.create_study(
-                    storage=storage, sampler=sampler, study_name=problem.name,
-                    directions=["minimize"] * len(problem.settings.objectives), load_if_exists=True,
-                )  # fmt: skip
-                if study.user_attrs or study.get_trials(deepcopy=False):
-                    _check(problem, study)
-                    sampler.reseed_rng()  # or it would draw again what it drew first
-                else:
-                    study.set_user_attr(IDENTITY, {**problem.identity, "folder": str(problem.folder.resolve())})
-                if (rule := rule_in(problem, study)) is not None:
-                    study.pruner = rule.pruner()
-                    if rule.deepens and study.user_attrs[IDENTITY].get(REACHED) != rule.horizon:
-                        study.set_user_attr(IDENTITY, {**study.user_attrs[IDENTITY], REACHED: rule.horizon})
-            yield Study(optuna=study, storage=storage, rule=rule)
-    except Timeout:
-        raise Refused(f"{problem.folder} is being searched by another process: wait for it, or end it") from None
+        with readable(problem.settings.storage, problem.folder):
+            storage = storage_of(problem.settings.storage, problem.folder, create=True)
+            assert storage is not None
+            study = optuna.create_study(
+                storage=storage, sampler=sampler, study_name=problem.name,
+                directions=["minimize"] * len(problem.settings.objectives), load_if_exists=True,
+            )  # fmt: skip
+            if study.user_attrs or study.get_trials(deepcopy=False):
+                _check(problem, study)
+                sampler.reseed_rng()  # or it would draw again what it drew first
+            else:
+                study.set_user_attr(IDENTITY, {**problem.identity, "folder": str(problem.folder.resolve())})
+            if (rule := rule_in(problem, study)) is not None:
+                study.pruner = rule.pruner()
+                if rule.deepens and study.user_attrs[IDENTITY].get(REACHED) != rule.horizon:
+                    study.set_user_attr(IDENTITY, {**study.user_attrs[IDENTITY], REACHED: rule.horizon})
+        yield Study(optuna=study, storage=storage, rule=rule)
+    finally:
+        mine.release()
 
 
 def rule_in(problem: Problem, study: optuna.Study | None) -> Rule | None:

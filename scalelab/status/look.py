@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from scalelab.errors import Refused
-from scalelab.jobs import LOCK_FILE
-from scalelab.status.run import Files, RunStatus, State, held_locks, run_status
+from scalelab.status.run import Files, RunStatus, State, newest_claim, run_status
 from scalelab.status.study import Peaks, StudyStatus, study_status
 from scalelab.trials import METRICS_FILE, SPEC_FILE, TRIAL_FILE
 
-MARKS = {TRIAL_FILE, METRICS_FILE, SPEC_FILE, LOCK_FILE}  # one of them makes a folder a run's
+MARKS = {TRIAL_FILE, METRICS_FILE, SPEC_FILE}  # one of them, or a claim, makes a folder a run's
 
 
 @dataclass
@@ -32,14 +31,14 @@ class Look:
         Raises:
             Refused: where a folder is absent, or there is no run at or below any.
         """
-        now, held = time.time() if now is None else now, held_locks()
+        now = time.time() if now is None else now
         runs: dict[str, dict[str, RunStatus]] = {}
         for root in self.folders:
             if not root.is_dir():
                 raise Refused(f"no folder {root}: give folders with runs at or below them, for example runs/my_study")
             for path, files in self._run_folders(str(root)):
                 study = path if path == str(root) else os.path.dirname(path)
-                found = self._final[path] if files is None else run_status(files, now=now, held=held)
+                found = self._final[path] if files is None else run_status(files, now=now)
                 if found.final:
                     self._final[path] = found
                 runs.setdefault(study, {})[path] = found
@@ -58,7 +57,7 @@ class Look:
                 entries = {entry.name: entry for entry in listing}
         except FileNotFoundError:
             return  # removed since its parent was listed
-        if MARKS & entries.keys():
+        if MARKS & entries.keys() or newest_claim(entries) is not None:
             yield folder, entries
             return
         for name, entry in sorted(entries.items()):

@@ -1,9 +1,8 @@
 """One run folder → how its run stands.
 
-No lock is touched. A probe that took a run's lock, shared and for an instant, would make a worker that tries at that
-instant believe that the run is taken, and leave it out; and the lock is flock(2)'s, of which fcntl's F_GETLK knows
-nothing. So a run is running if Linux lists its lock as held (/proc/locks, for processes of this machine), or else if
-its files have changed of late, by the pace at which it writes them.
+Nothing is claimed and nothing is touched. A run is running if its newest claim is that of a living process of this
+machine, or of another node's that touched it of late (`claims`); where there is no claim, if its files have changed of
+late, by the pace at which it writes them.
 """
 
 import json
@@ -15,8 +14,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from scalelab.claims import looks_alive
 from scalelab.errors import Refused
-from scalelab.jobs import LOCK_FILE
+from scalelab.jobs import CLAIM
 from scalelab.models import flops_of
 from scalelab.shape import Architecture, Shape
 from scalelab.trials import FINAL, METRICS_FILE, SPEC_FILE, TRIAL_FILE, TRIAL_VERSION, Outcome
@@ -24,7 +24,6 @@ from scalelab.trials import FINAL, METRICS_FILE, SPEC_FILE, TRIAL_FILE, TRIAL_VE
 TAIL_BYTES = 4096  # of a curve: about 25 records, a quarter of a run
 QUIET_SECONDS = 120.0  # assumed: what a run may take without a sign of life (imports, a validation)
 QUIET_RECORDS = 10  # and how many of its own intervals between records
-LOCKS = Path("/proc/locks")
 
 Files = Mapping[str, "os.DirEntry[str]"]
 
@@ -97,8 +96,8 @@ class _Curve:
     workers: float = 1.0
 
 
-def run_status(files: Files, *, now: float, held: frozenset[str]) -> RunStatus:
-    """How a run stands at `now` (seconds since 1970), from the files of its folder; `held` as of `held_locks`."""
+def run_status(files: Files, *, now: float) -> RunStatus:
+    """How a run stands at `now` (seconds since 1970), from the files of its folder."""
     plain: Any = None
     if TRIAL_FILE in files:
         plain = _plain(files[TRIAL_FILE])
@@ -109,7 +108,7 @@ def run_status(files: Files, *, now: float, held: frozenset[str]) -> RunStatus:
                 return _ended(plain)
         except (KeyError, TypeError, ValueError):
             return RunStatus(state=State.UNREADABLE)
-    return _not_ended(files, plain, now=now, held=held)
+    return _not_ended(files, plain, now=now)
 
 
 def _again(files: Files) -> bool:
@@ -132,13 +131,13 @@ def _ended(plain: Mapping[str, Any]) -> RunStatus:
     )  # fmt: skip
 
 
-def _not_ended(files: Files, trial: Mapping[str, Any] | None, *, now: float, held: frozenset[str]) -> RunStatus:
+def _not_ended(files: Files, trial: Mapping[str, Any] | None, *, now: float) -> RunStatus:
     """Of a run without a trial, or with one that does not keep it from running again."""
     spec = trial["spec"] if trial is not None else _plain(files[SPEC_FILE]) if SPEC_FILE in files else None
     horizon, per_token = _asked(spec)
     curve = _curve(files[METRICS_FILE]) if METRICS_FILE in files else _Curve()
-    begun = METRICS_FILE in files or LOCK_FILE in files
-    if begun and _alive(files, curve, now=now, held=held):
+    begun = METRICS_FILE in files or newest_claim(files) is not None
+    if begun and _alive(files, curve, now=now):
         state = State.RUNNING
     elif trial is not None:
         state = State(trial["outcome"])
@@ -155,10 +154,11 @@ def _not_ended(files: Files, trial: Mapping[str, Any] | None, *, now: float, hel
     )  # fmt: skip
 
 
-def _alive(files: Files, curve: _Curve, *, now: float, held: frozenset[str]) -> bool:
-    if LOCK_FILE in files and lock_id(files[LOCK_FILE].stat()) in held:
-        return True
-    signs = [files[name].stat().st_mtime for name in (METRICS_FILE, LOCK_FILE, SPEC_FILE) if name in files]
+def _alive(files: Files, curve: _Curve, *, now: float) -> bool:
+    claimed = newest_claim(files)
+    if claimed is not None:
+        return looks_alive(Path(claimed.path), now=now)
+    signs = [files[name].stat().st_mtime for name in (METRICS_FILE, SPEC_FILE) if name in files]
     if TRIAL_FILE in files and files[TRIAL_FILE].stat().st_mtime >= max(signs):
         return False  # the trial was the last that it wrote
     return now - max(signs) < max(QUIET_SECONDS, QUIET_RECORDS * curve.interval)
@@ -217,20 +217,8 @@ def _plain(file: "os.DirEntry[str]") -> Any:
         return None
 
 
-def lock_id(stat: os.stat_result) -> str:
-    """A file as /proc/locks names it: its device in hexadecimal, its inode in decimal."""
-    return f"{os.major(stat.st_dev):02x}:{os.minor(stat.st_dev):02x}:{stat.st_ino}"
-
-
-def held_locks(locks: Path = LOCKS) -> frozenset[str]:
-    """The files that processes of this machine hold a lock on; empty where the system does not say.
-
-    Each line is "1: FLOCK ADVISORY WRITE <pid> <major>:<minor>:<inode> <start> <end>" (proc_locks(5)); a "->" in the
-    second place is somebody who waits.
-    """
-    try:
-        lines = locks.read_text().splitlines()
-    except OSError:
-        return frozenset()
-    words = [line.split() for line in lines]
-    return frozenset(each[5] for each in words if len(each) == 8 and each[3] == "WRITE")
+def newest_claim(files: Files) -> "os.DirEntry[str] | None":
+    """The claim of whoever is, or was last, at work in a folder; None where it was released."""
+    numbers = [name.removeprefix(f"{CLAIM}.") for name in files if name.startswith(f"{CLAIM}.")]
+    newest = max((int(number) for number in numbers if number.isdecimal()), default=None)
+    return None if newest is None else files[f"{CLAIM}.{newest}"]

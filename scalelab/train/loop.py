@@ -4,11 +4,12 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
 
+from scalelab import stopping
 from scalelab.machine import Meter, cpu_share
 from scalelab.spec import RunSpec
 from scalelab.train import checkpoint
@@ -65,7 +66,18 @@ class Loop:
             staying = self._settled(population)
             if len(staying) < len(members) or (self.starts.line and len(staying) < self.size):
                 return staying
+            if stopping.asked():
+                self._stop(population)
             self._step(population)
+
+    def _stop(self, population: Population) -> NoReturn:
+        """Save everyone who is in training; those in line have not begun, or are saved where they branched off."""
+        if self.unread:
+            self._read(population.members)
+        for member in population.members:
+            if member.index not in self.trials:
+                self._save(member)
+        raise stopping.Stopped
 
     def _joining(self, places: int) -> list[Member]:
         joined: list[Member] = []

@@ -7,13 +7,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.utils import JobReturn, JobRuntime, JobStatus, setup_globals
 from omegaconf import DictConfig
 
+from scalelab.claims import claim
 from scalelab.errors import Refused
-from scalelab.jobs import LOCK_FILE
+from scalelab.jobs import CLAIM
 from scalelab.trials import TRIAL_FILE, Outcome, Trial
 from scalelab.values import integer
 from scalelab.workers.composed import Composed, Composer
@@ -130,9 +130,12 @@ def _leave_failed(job: Composed, reason: str) -> None:
 
     What is returned to Hydra says why in any case.
     """
-    with suppress(Refused, OSError), FileLock(job.folder.path / LOCK_FILE, timeout=0):
-        if job.folder.final(job.spec) is None:
+    with suppress(Refused, OSError):
+        mine = claim(job.folder.path / CLAIM)
+        if mine is not None and job.folder.final(job.spec) is None:
             job.folder.write(Trial(spec=job.spec, outcome=Outcome.FAILED, loss_nats=None, reason=reason))
+        if mine is not None:
+            mine.release()
 
 
 def _returned(job: Composed, came: float | Exception | None) -> JobReturn:

@@ -3,6 +3,7 @@
 import os
 import pickle
 import threading
+import time
 import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from multiprocessing import parent_process
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
+from scalelab import stopping
 from scalelab.jobs import run_jobs
 from scalelab.spec import RunSpec
 from scalelab.trials import RunFolder
@@ -39,6 +41,8 @@ class Order:
     halvings: int = 0
 
 
+GRACE_SECONDS = 20.0  # for saving what is in training when whoever ordered it is gone
+
 Answer = list[float | None] | Exception  # the losses of an order, or what was raised
 
 
@@ -57,7 +61,9 @@ def _end_with_parent() -> None:
     parent = parent_process()
     assert parent is not None
     wait([parent.sentinel])  # of the operating system: also after kill -9
-    os._exit(1)  # in the middle of a step; what has ended is kept, what was saved is gone on with
+    stopping.ask()
+    time.sleep(GRACE_SECONDS)  # a worker that was training saves and ends before
+    os._exit(1)
 
 
 def _answer(order: Order) -> Answer:

@@ -13,7 +13,7 @@ PACKAGE = ROOT / "scalelab"
 
 # In the direction of the data: a room may import those of the rows above it, and those of its own row.
 ORDER: tuple[tuple[str, ...], ...] = (
-    ("console", "errors", "files", "scale"),
+    ("claims", "console", "errors", "files", "scale", "stopping"),
     ("answering", "named", "shape", "values"),
     ("parametrizations",),
     ("models", "optimizers"),
@@ -38,6 +38,7 @@ ORDER: tuple[tuple[str, ...], ...] = (
     ("sizes",),
     ("checks", "fitting", "ranging", "search"),
     ("workers",),
+    ("engines",),
     ("launch",),
     ("commands",),
     ("cli_search", "cli_show"),

@@ -8,16 +8,16 @@ from typing import Any, ClassVar
 
 import pandas as pd
 import pytest
-from filelock import FileLock
 from optuna.samplers import RandomSampler
 from optuna.trial import TrialState
 
 from scalelab import readers
+from scalelab.claims import claimed
 from scalelab.errors import Refused
 from scalelab.plan import plan, swept
 from scalelab.search.outlook import outlook
 from scalelab.search.problem import problem_of
-from scalelab.search.study import LOCK
+from scalelab.search.study import CLAIM
 from scalelab.spec import RunSpec
 from scalelab.trials import run_folders
 from tests.conftest import ROOT
@@ -218,7 +218,7 @@ def test_an_interrupted_search_takes_up_the_trial_that_was_running(found: Search
 
 def test_one_search_at_a_time(found: Searching) -> None:
     Path("runs/s").mkdir(parents=True)
-    with FileLock(Path("runs/s") / LOCK), pytest.raises(Refused, match="is being searched by another process"):
+    with claimed(Path("runs/s") / CLAIM), pytest.raises(Refused, match="is being searched by another process"):
         found(LR)
     assert found.specs == []
 
