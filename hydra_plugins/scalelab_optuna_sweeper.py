@@ -36,6 +36,7 @@ class OptunaSweeper(Sweeper):
         from scalelab.plan import swept
         from scalelab.search.loop import search
         from scalelab.search.problem import problem_of
+        from scalelab.search.works import Here
 
         asked = [*OmegaConf.to_container(self.config.hydra.overrides.hydra), *arguments]  # type: ignore[misc]
         try:
@@ -45,7 +46,8 @@ class OptunaSweeper(Sweeper):
                 OmegaConf.save(self.config, problem.folder / "multirun.yaml")
             except OSError as error:
                 raise Refused(f"{problem.folder} cannot be written to: {error.strerror}") from None
-            search(problem, self.launch, lambda line: say(console, line))
+            works, most = Here(self.launch), problem.settings.n_jobs
+            search(problem, works, lambda line: say(console, line), most=most, together=True)
         except Refused as refused:
             raise SystemExit(refused) from None
 

@@ -7,9 +7,12 @@ from contextlib import contextmanager
 import typer
 from rich.console import Console
 
+from scalelab.console import harmless
 from scalelab.errors import Refused
+from scalelab.stopping import Stopped
 
-console = Console() if sys.stdout.isatty() else Console(width=120)  # files and logs: tables of a fixed width
+# Files and logs get tables of a fixed width. Nothing that is printed is markup: names come from anywhere.
+console = Console(markup=False) if sys.stdout.isatty() else Console(markup=False, width=120)
 
 
 @contextmanager
@@ -18,13 +21,22 @@ def answering() -> Iterator[None]:
     try:
         yield
     except Refused as refused:
-        Console(stderr=True).print(f"scalelab: {refused}", style="red", markup=False, highlight=False, soft_wrap=True)
-        raise typer.Exit(2) from None
-    except OSError as error:
-        where = f" {error.filename}" if error.filename else ""
-        line = f"scalelab: cannot read or write{where}: {error.strerror or error}"
+        line = harmless(f"scalelab: {refused}").replace("\n", "\\n")
         Console(stderr=True).print(line, style="red", markup=False, highlight=False, soft_wrap=True)
         raise typer.Exit(2) from None
+    except OSError as error:
+        line = harmless(f"scalelab: {unwritten(error)}").replace("\n", "\\n")
+        Console(stderr=True).print(line, style="red", markup=False, highlight=False, soft_wrap=True)
+        raise typer.Exit(2) from None
+    except Stopped as stopped:
+        Console(stderr=True).print("scalelab: asked to stop; what was in training is saved, launch again to go on")
+        raise typer.Exit(int(stopped.code or 0)) from None
     except KeyboardInterrupt:
         Console(stderr=True).print("scalelab: interrupted; what had ended is kept, launch again for the rest")
         raise typer.Exit(130) from None
+
+
+def unwritten(error: OSError) -> str:
+    """What could not be read or written, and why, in one line."""
+    where = f" {error.filename}" if error.filename else ""
+    return f"cannot read or write{where}: {error.strerror or error}"

@@ -19,6 +19,9 @@ app = typer.Typer(
 app.add_typer(cli_show.app)
 app.add_typer(cli_search.app)
 PASS_THROUGH = {"allow_extra_args": True, "ignore_unknown_options": True}
+Tracker = Annotated[
+    str | None, typer.Option("--tracker", help="Keep what is written as an artifact: wandb, wandb:PROJECT.")
+]
 Out = Annotated[Path, typer.Option("--out", "-o", help="Folder to write to.")]
 
 
@@ -77,6 +80,7 @@ def fit(
     seed: Annotated[int, typer.Option(help="Of the bootstrap.")] = 0,
     draws: Annotated[int, typer.Option(help="Bootstrap draws.", min=100)] = 1000,
     plots: Annotated[bool, typer.Option(help="Draw the figures too.")] = True,
+    tracker: Tracker = None,
 ) -> None:
     """Fit laws to any table of runs: how the loss and the best learning rate, batch, weight decay move with scale."""
     with answering():
@@ -87,7 +91,7 @@ def fit(
         asked = fitting.Request(
             runs=runs, out=out, columns=column or [], laws=_names(law), compare=_names(compare),
             target=fitting.parse_scale(target or []), propose=propose, budget_flops=budget, seed=seed, draws=draws,
-            plots=plots,
+            plots=plots, tracker=tracker,
         )  # fmt: skip
         fitting.execute(asked, console)
 
@@ -107,6 +111,7 @@ def recommend(
         str | None, typer.Option("--parametrization", "-p", help="If several were swept.")
     ] = None,
     out: Annotated[Path, typer.Option("--out", "-o", help="The recipe to write.")] = Path("recipe.yaml"),
+    tracker: Tracker = None,
 ) -> None:
     """Project to a target: a recipe of every value per parameter group, with intervals, evidence and warnings."""
     with answering():
@@ -115,11 +120,15 @@ def recommend(
         from scalelab.laws import read as read_laws
         from scalelab.recipe import write_recipe
         from scalelab.target import parse_target
+        from scalelab.trackers.artifacts import accepted_place, keep
 
-        recipe = room.recommend(read_laws(laws), parse_target(target), parametrization=parametrization)
+        place, found = accepted_place(tracker), read_laws(laws)
+        recipe = room.recommend(found, parse_target(target), parametrization=parametrization)
         write_recipe(recipe, out)
         show.recipe(recipe, console)
-        console.print(f"written: {out}", highlight=False)
+        show.say(console, f"written: {out}")
+        if place is not None:
+            show.say(console, keep(place, "recipe", [out], sources=found.sources, folder=out.parent))
 
 
 @app.command(context_settings=PASS_THROUGH)
@@ -187,8 +196,9 @@ def report_command(
     """Gather what a study produced into one HTML page with its figures."""
     with answering():
         from scalelab import report
+        from scalelab.console import say
 
-        console.print(f"written: {report.write_html(folder, title)}", highlight=False)
+        say(console, f"written: {report.write_html(folder, title)}")
 
 
 @app.callback(invoke_without_command=True)

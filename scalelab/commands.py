@@ -7,9 +7,11 @@ from functools import partial
 from rich.console import Console
 
 from scalelab import show
+from scalelab.command import Place, shown
 from scalelab.composing import Multirun
 from scalelab.data import load
 from scalelab.data.corpus import epochs
+from scalelab.engines import engine_of
 from scalelab.errors import Refused
 from scalelab.launch import launch, run_hydra
 from scalelab.models import MODELS, count_flops_per_token, count_params
@@ -18,6 +20,7 @@ from scalelab.plan import Plan, PlannedRun, plan, swept
 from scalelab.progress import watched
 from scalelab.resolve import moves_with_horizon
 from scalelab.spec import RunSpec
+from scalelab.stopping import Stopped
 from scalelab.trials import Outcome
 from scalelab.workers.pool import warm
 
@@ -27,6 +30,7 @@ CORE_FLOPS_BY_WIDTH = {32: 25e9, 64: 42e9, 128: 55e9, 256: 66e9, 512: 70e9}
 # Answered by Hydra; nothing is planned or run.
 HYDRA_QUESTIONS = ("--cfg", "-c", "--info", "-i", "--hydra-help", "--shell-completion")
 ROWS = 40  # of a plan that is shown in full
+COMMANDS = 2  # of a plan, as they would be typed
 
 
 def execute(arguments: Sequence[str], *, dry_run: bool, console: Console) -> int:
@@ -35,10 +39,13 @@ def execute(arguments: Sequence[str], *, dry_run: bool, console: Console) -> int
         run_hydra(arguments)
         return 0
     overrides, multirun, directories = split_flags(arguments)
-    if multirun and (asked := swept(overrides, directories)).is_search:
+    asked = swept(overrides, directories) if multirun else None
+    if asked is not None and asked.is_elsewhere and not dry_run:
+        engine_of(asked.common.hydra.launcher)  # refuses before anything is planned or written
+    if asked is not None and asked.is_search:
         at_work = partial(launch, overrides, multirun=True, directories=directories)
         return search(asked, at_work, console=console, dry_run=dry_run)
-    if multirun and not dry_run and asked.is_fused:
+    if asked is not None and not dry_run and asked.is_fused:
         warm()  # workers import torch while the runs are planned
     planned = plan(overrides, multirun=multirun, directories=directories)
     missing = planned.missing  # looked up on disk: once for the plan on screen, the progress and the answer
@@ -51,7 +58,11 @@ def execute(arguments: Sequence[str], *, dry_run: bool, console: Console) -> int
     with watched([(run.spec, run.folder) for run in missing], console):
         try:
             launch(overrides, multirun=multirun, directories=directories, planned=planned)
+        except Stopped:
+            raise
         except SystemExit as ended:  # Hydra has reported a failed job; the others are done and kept
+            if isinstance(ended.code, Refused):  # by an engine
+                raise ended.code from None
             failed = " (see the error above)" if ended.code else ""
     counts = planned.outcomes()
     said = ", ".join(
@@ -71,7 +82,10 @@ def search(asked: Multirun, launched: Callable[[], None], *, console: Console, d
     outlook.show_outlook(before, console)
     seeds = len(problem.tuning_seeds)
     least, most = (before.left * seeds * estimated_seconds(spec) for spec in (before.cheapest, before.dearest))
-    show.say(console, f"about {least:,.0f} to {most:,.0f} core-seconds, by which runs are asked for")
+    if before.cheapest.command is None:
+        show.say(console, f"about {least:,.0f} to {most:,.0f} core-seconds, by which runs are asked for")
+    else:
+        show.say(console, f"of the cheapest: {shown(before.cheapest, Place(folder=problem.folder / 'RUN'))}")
     for text in _warnings([before.cheapest, before.dearest]):
         console.print(f"note: {text}", style="yellow", highlight=False)
     if dry_run:
@@ -79,6 +93,8 @@ def search(asked: Multirun, launched: Callable[[], None], *, console: Console, d
     if before.left or before.tests_left:
         try:
             launched()
+        except Stopped:
+            raise
         except SystemExit as ended:
             if isinstance(ended.code, Refused):  # what could not be known before
                 raise ended.code from None
@@ -93,6 +109,8 @@ def print_plan(planned: Plan, missing: Sequence[PlannedRun], console: Console, *
     """What is about to be run and what it costs; `rows` runs one by one, what follows beside what was asked."""
     if rows:
         _print_runs(planned.runs, missing, console, rows)
+        for run in [run for run in planned.runs if run.spec.command is not None][:COMMANDS]:
+            show.say(console, f"{run.spec.fingerprint}: {shown(run.spec, Place(folder=run.folder.path))}")
     specs, to_do = ([run.spec for run in runs] for runs in (planned.runs, missing))
     flops = sum(spec.cost_flops for spec in to_do)
     seconds = sum(estimated_seconds(spec) for spec in to_do)
@@ -100,7 +118,11 @@ def print_plan(planned: Plan, missing: Sequence[PlannedRun], console: Console, *
     console.print(
         f"plan: {len(specs)} runs, {len(specs) - len(to_do)} finished, {len(to_do)} to do:"
         f" {sum(spec.horizon.tokens for spec in to_do):,} tokens, {flops:.2e} training FLOPs,"
-        f" about {seconds:,.0f} core-seconds, {seconds / cores:,.0f} s if launched on {cores} cores",
+        + (
+            f" about {seconds:,.0f} core-seconds, {seconds / cores:,.0f} s if launched on {cores} cores"
+            if all(spec.command is None for spec in specs)
+            else " by commands, whose time is not known"
+        ),
         highlight=False,
     )
     for text in _warnings(specs):
@@ -130,7 +152,7 @@ def _plan_columns(spec: RunSpec) -> dict[str, str]:
         "wd": f"{spec.hparams.weight_decay:.4g}",
         "seed": str(spec.seed),
         "FLOPs": f"{spec.cost_flops:.2e}",
-        "~core-s": f"{estimated_seconds(spec):.1f}",
+        "~core-s": "—" if spec.command is not None else f"{estimated_seconds(spec):.1f}",
     }
 
 
@@ -159,7 +181,8 @@ def estimated_seconds(spec: RunSpec) -> float:
 
 def _warnings(specs: Sequence[RunSpec]) -> list[str]:
     found = []
-    for spec in {(spec.data, spec.horizon.tokens): spec for spec in specs}.values():
+    own = [spec for spec in specs if spec.command is None]
+    for spec in {(spec.data, spec.horizon.tokens): spec for spec in own}.values():
         corpus = load(spec.data.name, **dict(spec.data.options))
         passes = epochs(corpus, tokens=spec.horizon.tokens, context=spec.shape.context)
         if passes > 1:
@@ -171,6 +194,6 @@ def _warnings(specs: Sequence[RunSpec]) -> list[str]:
     small = sorted({spec.shape.head_dim for spec in headed if spec.shape.head_dim < 32})
     if small:
         found.append(f"head_dim {', '.join(map(str, small))} is below 32, where TP-V App. D.4 advises not to go")
-    if any(spec.dtype == "bfloat16" for spec in specs):
+    if any(spec.dtype == "bfloat16" for spec in own):
         found.append("dtype=bfloat16 is for GPUs: on a CPU without such arithmetic a step takes about ten times longer")
     return found

@@ -20,11 +20,13 @@ from omegaconf.errors import OmegaConfBaseException
 
 from scalelab.config import config_dir, spec_from_config
 from scalelab.errors import Refused, unknown
+from scalelab.secrets import refuse_secret_overrides, refuse_secrets
 
 CONFIG_NAME = "train"
 VERSION_BASE = "1.3"
 SEARCHES = ".OptunaSweeper"  # the sweeper that makes no plan
 FUSES = ".FusedLauncher"
+ELSEWHERE = ".EngineLauncher"  # the launcher of other machines
 SUBFOLDER = "${scalelab.fingerprint:}"  # of conf/train.yaml: runs are named by what they are
 
 
@@ -47,13 +49,14 @@ OmegaConf.register_new_resolver("scalelab.fingerprint", _fingerprint, replace=Tr
 class Job:
     """One job as Hydra would run it: the overrides that make it (Hydra's own, the task's) and its configuration.
 
-    `folder` is that of its sweep, None without one.
+    `folder` is that of its sweep, None without one. `elsewhere`: whether it is launched on another machine.
     """
 
     hydra_overrides: tuple[str, ...] = ()
     task_overrides: tuple[str, ...]
     config: DictConfig
     folder: Path | None = None
+    elsewhere: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,6 +89,11 @@ class Multirun:
         return str(self.common.hydra.launcher._target_).endswith(FUSES)
 
     @property
+    def is_elsewhere(self) -> bool:
+        """Whether the runs are launched on other machines."""
+        return str(self.common.hydra.launcher._target_).endswith(ELSEWHERE)
+
+    @property
     def folder(self) -> Path:
         """Where the runs are, unless a job has another study."""
         return Path(self.common.hydra.sweep.dir)
@@ -107,7 +115,10 @@ class Multirun:
         for override in plain:
             with refusing():
                 OmegaConf.update(config, override.key_or_group, override.value())
-        return Job(hydra_overrides=self.own, task_overrides=tuple(overrides), config=config, folder=folder)
+        return Job(
+            hydra_overrides=self.own, task_overrides=tuple(overrides), config=config, folder=folder,
+            elsewhere=self.is_elsewhere,
+        )  # fmt: skip
 
     @cached_property
     def _visible(self) -> DictConfig:
@@ -132,6 +143,7 @@ class Multirun:
 
 def multirun(given: Sequence[str]) -> Multirun:
     """What a command line with `-m` asks for; `Refused` on a folder in which a run could not be found again."""
+    refuse_secret_overrides(given)
     with refusing():
         parser = OverridesParser.create()
         parsed = list(zip(given, parser.parse_overrides(list(given)), strict=True))
@@ -159,8 +171,13 @@ def _visible(config: DictConfig) -> DictConfig:
 
 def composed_from(overrides: Sequence[str]) -> DictConfig:
     """The whole configuration of these overrides, Hydra's part included."""
+    refuse_secret_overrides(overrides)
     with hydra_ready(), refusing():
-        return compose(CONFIG_NAME, list(overrides), return_hydra_config=True)
+        found = compose(CONFIG_NAME, list(overrides), return_hydra_config=True)
+        written = OmegaConf.to_container(found, resolve=False, enum_to_str=True)
+    assert isinstance(written, dict)
+    refuse_secrets({str(key): value for key, value in written.items()})
+    return found
 
 
 def hydra_ready() -> AbstractContextManager[None]:

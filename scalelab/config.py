@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 from scalelab import data
 from scalelab.errors import Refused, unknown
+from scalelab.external import Command, command_of
 from scalelab.models import MODELS, Model
 from scalelab.optimizers import optimizer_kind
 from scalelab.parametrizations import table
@@ -29,7 +30,8 @@ KEYS = frozenset((
     "warmup_fraction", "warmup_tokens", "decay_fraction", "final_lr_ratio", "weight_decay_policy", "dtype", "compile",
     "pruning",
     "independent_weight_decay", "z_loss", "balance_loss", "init",
-    "multipliers", "validation_tokens", "device", "threads", "model", "optimizer", "data", "tracker", "hydra",
+    "multipliers", "validation_tokens", "device", "threads", "model", "optimizer", "data", "parallel",
+    "trainer", "tracker", "hydra",
 ))  # fmt: skip
 FAMILY = ("head_dim", "heads", "kv_heads", "ffn", "experts", "top_k", "granularity")  # null in base: as the target's
 HORIZON = ("tokens", "batch_tokens")
@@ -60,7 +62,8 @@ def spec_from_config(config: Mapping[str, Any]) -> RunSpec:
     model_name, optimizer_name, parametrization = model.pop("name"), optimizer.pop("name"), config["parametrization"]
     if model_name not in MODELS:
         raise unknown("model", model_name, MODELS)
-    corpus = _data(config, MODELS[model_name])
+    command = command_of(config["trainer"])
+    corpus = _data(config, MODELS[model_name], command)
     given = {**config}
     if not MODELS[model_name].attention:
         given.update(heads=1, kv_heads=1)
@@ -102,6 +105,7 @@ def spec_from_config(config: Mapping[str, Any]) -> RunSpec:
         data=corpus,
         seed=integer("seed", config["seed"]),
         dtype=str(config["dtype"]),
+        command=command,
     )
 
 
@@ -165,7 +169,7 @@ def _hparams(config: Mapping[str, Any], name: str, optimizer: Mapping[str, Any])
     return _make(Hparams, "optimizer", values)
 
 
-def _data(config: Mapping[str, Any], model: Model) -> DataSpec:
+def _data(config: Mapping[str, Any], model: Model, command: Command | None) -> DataSpec:
     options = dict(config["data"])
     name = options.pop("name")
     for key in ("path", "val_path"):  # a run is found again from any folder
@@ -175,6 +179,8 @@ def _data(config: Mapping[str, Any], model: Model) -> DataSpec:
     for key, value in given:
         if isinstance(value, list | dict):
             raise Refused(f"data.{key}={value!r}: accepted is one value, a number or text")
+    if command is not None:
+        return data.external(name, given, command)
     corpus = _corpus(name, given)
     if model.images != (corpus.record is not None):
         kind, other = ("images", "text") if model.images else ("text", "images")

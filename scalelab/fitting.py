@@ -20,10 +20,13 @@ from scalelab.laws.validate.forms import averaged
 from scalelab.overrides import overrides_of
 from scalelab.plots import titles
 from scalelab.readers.numbers import number
+from scalelab.secrets import scrubbed
 from scalelab.spec import from_plain
 from scalelab.target import named, target_spec
+from scalelab.trackers.artifacts import accepted_place, keep
 
 TARGET = (*SCALES, "batch_tokens")
+WRITTEN = (".json", ".html", ".csv", ".svg", ".png")
 STUDY_KEYS = ("width", "depth", "tokens")
 
 
@@ -42,6 +45,7 @@ class Request:
     seed: int
     draws: int
     plots: bool
+    tracker: str | None = None
 
 
 def parse_scale(given: Sequence[str]) -> dict[str, float]:
@@ -57,6 +61,7 @@ def parse_scale(given: Sequence[str]) -> dict[str, float]:
 
 def execute(asked: Request, console: Console) -> None:
     """Read, fit, write laws.json with its tables, figures and page, and print the summary."""
+    place = accepted_place(asked.tracker)
     found = readers.read(asked.runs, columns=readers.parse_columns(asked.columns))
     for ours, theirs in found.guessed.items():
         say(console, f"{ours} ← {theirs}", "dim")
@@ -71,7 +76,7 @@ def execute(asked: Request, console: Console) -> None:
     asked.out.mkdir(parents=True, exist_ok=True)
     write(laws, asked.out / "laws.json")
     report.write_laws(
-        laws, found.table, asked.out, figures=asked.plots, command=shlex.join(["scalelab", *sys.argv[1:]])
+        laws, found.table, asked.out, figures=asked.plots, command=scrubbed(shlex.join(["scalelab", *sys.argv[1:]]))
     )
     show_laws.laws(laws, console)
     if asked.target:
@@ -80,6 +85,9 @@ def execute(asked: Request, console: Console) -> None:
             if asked.propose:
                 _propose(name, laws, group, asked, console)
     say(console, f"written: {asked.out}/laws.json, laws.html, its tables as CSV{' and figures' if asked.plots else ''}")
+    if place is not None:
+        files = [file for file in sorted(asked.out.iterdir()) if file.suffix in WRITTEN]
+        say(console, keep(place, "laws", files, sources=found.sources, folder=asked.out))
 
 
 def _project(name: str, group: GroupLaws, asked: Request, console: Console) -> None:

@@ -9,20 +9,23 @@ import platform
 import signal
 import time
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from scalelab import __version__, stopping
+from scalelab import __version__, command, stopping
 from scalelab.claims import Claim, claim
+from scalelab.parallel import USUAL, Parallel, by_torchrun
+from scalelab.secrets import scrubbed
 from scalelab.spec import RunSpec, as_plain
-from scalelab.trackers import NoTracker, Tracker
+from scalelab.trackers import NoTracker, Tracker, aside, waited_for
 from scalelab.trials import FINAL, Outcome, RunFolder, Trial
 
 if TYPE_CHECKING:
-    from scalelab.train import Beginning, Pruner
+    from scalelab.train import Beginning, Pruner, Watch
 
 CLAIM = ".claim"  # of a run folder, see `claims`
 
@@ -45,13 +48,15 @@ class Job:
 
 @dataclass(frozen=True)
 class _Curve:
-    """Writes a run's curve to its folder, with the number of the attempt and the time of day."""
+    """Writes a run's curve to its folder, as long as that is ours, with the number of the attempt and the time of day."""
 
     folder: RunFolder
     attempt: int
+    claim: Claim
 
     def record(self, values: Mapping[str, Any]) -> None:
-        self.folder.append({"attempt": self.attempt, **values, "time": round(time.time(), 3)})
+        if self.claim.held:
+            self.folder.append({"attempt": self.attempt, **values, "time": round(time.time(), 3)})
 
 
 def run_job(
@@ -69,8 +74,11 @@ def run_jobs(
     threads: int = 1,
     members: int | None = None,
     compiled: bool = False,
+    parallel: Parallel = USUAL,
 ) -> list[Trial | None]:
     """The trial of each job: read if it is finished, else trained, together where they are one program.
+
+    Runs of several processes (`parallel`) are trained one after another, in processes of torchrun.
 
     A trial is in its folder as soon as its run has ended, whatever becomes of the others. Runs that fail (out of
     memory, a bug, a full disk) leave a FAILED trial with the reason, and the error goes on; launched again, they run
@@ -79,6 +87,14 @@ def run_jobs(
     Returns:
         A trial a job; None where another process is training it.
     """
+    if parallel.processes > 1 and not by_torchrun():
+        from scalelab.train.spread.torchrun import in_processes
+
+        return [
+            in_processes(job, job.spec, job.folder, claim_at=job.folder.path / CLAIM, device=device, threads=threads,
+                         parallel=parallel)
+            for job in jobs
+        ]  # fmt: skip
     trials: dict[int, Trial] = {}
     with ExitStack() as locks:
         mine: dict[int, _Claimed] = {}
@@ -91,10 +107,14 @@ def run_jobs(
                 # Whoever was at work on it until now may have finished it.
                 if final := job.folder.final(job.spec):
                     trials[index] = final
+                    found.release(done=True)
                 else:
-                    mine[index] = _Claimed(job=job, claim=found)
+                    mine[index] = _Claimed(job=replace(job, tracker=aside(job.tracker)), claim=found)
         if mine:
-            ran = _run(list(mine.values()), device=device, threads=threads, members=members, compiled=compiled)
+            ran = _run(
+                list(mine.values()), device=device, threads=threads, members=members, compiled=compiled,
+                parallel=parallel,
+            )  # fmt: skip
             trials.update(zip(mine, ran, strict=True))
     return [trials.get(index) for index in range(len(jobs))]
 
@@ -107,9 +127,9 @@ class _Claimed:
     claim: Claim
 
 
-def _run(claimed: Sequence[_Claimed], *, device: str, threads: int, members: int | None, compiled: bool) -> list[Trial]:
-    from scalelab import train  # torch: not needed to find that a run is finished
-
+def _run(
+    claimed: Sequence[_Claimed], *, device: str, threads: int, members: int | None, compiled: bool, parallel: Parallel
+) -> list[Trial]:
     provenance = {
         "scalelab": __version__,
         "host": platform.node(),
@@ -119,33 +139,59 @@ def _run(claimed: Sequence[_Claimed], *, device: str, threads: int, members: int
     kept: dict[str, Trial] = {}
     jobs = [each.job for each in claimed]
 
-    def watch(each: _Claimed) -> train.Watch:
-        job = each.job
+    def keep(each: _Claimed, trial: Trial) -> None:
+        trial = replace(trial, provenance={**provenance, **trial.provenance})
+        kept[each.job.spec.fingerprint] = trial
+        _keep(trial, each)
 
-        def keep(trial: Trial) -> None:
-            trial = replace(trial, provenance={**provenance, **trial.provenance})
-            kept[job.spec.fingerprint] = trial
-            _keep(trial, each)
-
-        curve = _Curve(job.folder, attempt=job.folder.next_attempt())
-        return train.Watch(
-            observers=[curve, job.tracker], ended=keep, checkpoint=job.folder.path / train.CHECKPOINT_FILE,
-            begins=_beginning(job.begins), keep_checkpoint=job.keep_checkpoint, pruner=job.pruner,
-        )  # fmt: skip
-
-    with stopping.heeding(signal.SIGTERM), _failing(claimed, kept, provenance):
+    with (
+        waited_for([job.tracker for job in jobs]),
+        stopping.heeding(signal.SIGTERM),
+        _failing(claimed, kept, provenance),
+    ):
         for job in jobs:
             job.folder.announce(job.spec)
             job.tracker.start(job.spec.fingerprint, as_plain(job.spec), job.folder.path)
-        train.run(
-            [job.spec for job in jobs],
-            watches=[watch(each) for each in claimed],
-            device=device,
-            threads=threads,
-            members=members,
-            compiled=compiled,
-        )
+        if own := [each for each in claimed if each.job.spec.command is None]:
+            from scalelab import train  # torch: not needed to find that a run is finished
+
+            train.run(
+                [each.job.spec for each in own],
+                watches=[_watch(each, partial(keep, each)) for each in own],
+                device=device,
+                threads=threads,
+                members=members,
+                compiled=compiled,
+                parallel=parallel,
+            )
+        for each in claimed:
+            if each.job.spec.command is not None:
+                _command(each, partial(keep, each), device=device, threads=threads)
     return [kept[job.spec.fingerprint] for job in jobs]
+
+
+def _watch(each: _Claimed, keep: Callable[[Trial], None]) -> "Watch":
+    from scalelab.train import CHECKPOINT_FILE, Watch
+
+    job = each.job
+    curve = _Curve(job.folder, attempt=job.folder.next_attempt(), claim=each.claim)
+    return Watch(
+        observers=[curve, job.tracker], ended=keep, checkpoint=job.folder.path / CHECKPOINT_FILE,
+        begins=_beginning(job.begins), keep_checkpoint=job.keep_checkpoint, pruner=job.pruner,
+    )  # fmt: skip
+
+
+def _command(each: _Claimed, keep: Callable[[Trial], None], *, device: str, threads: int) -> None:
+    """Run a job's command; one at a time, with the folder for itself."""
+    job, attempt = each.job, each.job.folder.next_attempt()
+    command.run(
+        job.spec,
+        command.Place(folder=job.folder.path, device=device, threads=threads, attempt=attempt),
+        observers=[_Curve(job.folder, attempt=attempt, claim=each.claim), job.tracker],
+        ended=keep,
+        pruner=job.pruner,
+        held=lambda: each.claim.held,
+    )
 
 
 def _beginning(folder: RunFolder | None) -> "Beginning | None":
@@ -164,7 +210,7 @@ def _failing(claimed: Sequence[_Claimed], kept: Mapping[str, Trial], provenance:
     try:
         yield
     except Exception as error:
-        reason = "".join(traceback.format_exception_only(error)).strip()
+        reason = scrubbed("".join(traceback.format_exception_only(error)).strip())
         seconds = (time.perf_counter() - started) / len(claimed)
         for each in claimed:
             if each.job.spec.fingerprint not in kept:
@@ -172,17 +218,20 @@ def _failing(claimed: Sequence[_Claimed], kept: Mapping[str, Trial], provenance:
                     spec=each.job.spec, outcome=Outcome.FAILED, loss_nats=None, seconds=seconds, reason=reason,
                     provenance=dict(provenance),
                 )  # fmt: skip
-                _keep(failed, each)
+                with suppress(OSError):  # of a full disk the error itself tells
+                    _keep(failed, each)
         raise
 
 
 def _keep(trial: Trial, claimed: _Claimed) -> None:
-    from scalelab.train import CHECKPOINT_FILE
-
     if not claimed.claim.held:  # this process was taken for dead: the run is somebody else's now
         return
     job = claimed.job
     job.folder.write(trial)  # ours first, then the copy: whatever a tracker does, the trial is kept
-    if trial.outcome in FINAL and not job.keep_checkpoint:
-        (job.folder.path / CHECKPOINT_FILE).unlink(missing_ok=True)
+    if trial.outcome in FINAL and not job.keep_checkpoint and trial.spec.command is None:
+        from scalelab.train import discard
+
+        discard(job.folder.path)
     job.tracker.finish(trial)
+    if trial.outcome in FINAL:
+        claimed.claim.release(done=True)

@@ -7,6 +7,7 @@ from typing import Any
 
 from scalelab.config import MULTIPLIERS
 from scalelab.errors import Refused
+from scalelab.external import command_overrides
 from scalelab.models import MODELS
 from scalelab.shape import Shape
 from scalelab.spec import RunSpec, as_plain
@@ -61,7 +62,8 @@ def overrides_of(spec: RunSpec) -> list[str]:
         **{f"data.{name}": value for name, value in spec.data.options},
     }  # fmt: skip
     groups = [f"model={spec.model}", f"optimizer={spec.optimizer}", f"data={spec.data.name}"]
-    return [*groups, *(f"{name}={_written(value)}" for name, value in values.items())]
+    trainer = [] if spec.command is None else command_overrides(spec.command)
+    return [*groups, *(f"{name}={_written(value)}" for name, value in values.items()), *trainer]
 
 
 def _written(value: Any) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from scalelab import preflight
+from scalelab import command, preflight
 from scalelab.composing import Job, Multirun, as_mapping, composed_from, hydra_ready, multirun, refusing, searching
 from scalelab.config import spec_from_config
 from scalelab.data import load, validation_batches
@@ -78,13 +78,15 @@ def planned(jobs: Iterable[Job]) -> Plan:
         with refusing():
             plain = as_mapping(job.config)
         spec = spec_from_config(plain)
-        preflight.check(plain, spec)
+        preflight.check(plain, spec, elsewhere=job.elsewhere)
         where = RunFolder(Path(job.config.hydra.run.dir) if job.folder is None else job.folder / spec.fingerprint)
+        command.check(spec, where.path)
         run = PlannedRun(
             hydra_overrides=job.hydra_overrides, task_overrides=job.task_overrides, spec=spec, folder=where
         )
         runs.setdefault(spec.fingerprint, run)
-    for data, context in {(run.spec.data, run.spec.shape.context): None for run in runs.values()}:
+    own = [run.spec for run in runs.values() if run.spec.command is None]
+    for data, context in {(spec.data, spec.shape.context): None for spec in own}:
         corpus = load(data.name, **dict(data.options))
         validation_batches(corpus, tokens=data.validation_tokens, sequences=1, context=context)  # refuses a short split
     return Plan(runs=tuple(runs.values()))

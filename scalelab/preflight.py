@@ -8,7 +8,10 @@ from typing import Any
 
 from scalelab.errors import Refused
 from scalelab.models import count_params
+from scalelab.parallel import Parallel, parallel_of
+from scalelab.parallel import check as check_parallel
 from scalelab.resolve import betas, settings
+from scalelab.secrets import refuse_secrets
 from scalelab.spec import RunSpec
 from scalelab.trackers import tracker
 from scalelab.values import integer
@@ -16,26 +19,32 @@ from scalelab.values import integer
 BYTES_A_PARAMETER = 16  # float32 weight, gradient and Adam's two moments
 
 
-def check(config: Mapping[str, Any], spec: RunSpec) -> None:
-    """Refuse what would fail, or go astray, only after it was launched."""
+def check(config: Mapping[str, Any], spec: RunSpec, *, elsewhere: bool = False) -> None:
+    """Refuse what would fail, or go astray, only after it was launched.
+
+    `elsewhere`: whether it is for another machine, whose devices and memory nobody here knows.
+    """
     check_place(config)
-    check_memory(spec)
+    if not elsewhere:
+        check_memory(spec)
     settings(spec)  # a role without a rule, a β below 0
     betas(spec)
-    device_and_threads(config)
+    device_and_threads(config, elsewhere=elsewhere)
     compiled(config)
     pruning(config)
+    spread(config, spec)
     tracker(**config["tracker"])
+    refuse_secrets(config)  # interpolations resolved: a spec is written so
 
 
-def device_and_threads(config: Mapping[str, Any]) -> tuple[str, int]:
+def device_and_threads(config: Mapping[str, Any], *, elsewhere: bool = False) -> tuple[str, int]:
     """Where a run is to be trained, and with how many threads; not part of its identity."""
     device, threads = str(config["device"]), integer("threads", config["threads"])
     if not re.fullmatch(r"cpu|mps|cuda(:\d+)?", device):
         raise Refused(f"device={device!r}: accepted are cpu, cuda, cuda:0, …, mps")
     if threads < 1:
         raise Refused(f"threads={threads}: accepted is a positive whole number")
-    if device != "cpu":
+    if device != "cpu" and not elsewhere:
         import torch  # only a device other than the CPU needs asking
 
         kind, _, index = device.partition(":")
@@ -57,18 +66,41 @@ def pruning(config: Mapping[str, Any]) -> int | None:
     return None if config["pruning"] is None else integer("pruning", config["pruning"])
 
 
+def spread(config: Mapping[str, Any], spec: RunSpec) -> Parallel:
+    """How a run is spread over processes and passes; not part of its identity. `Refused` where it cannot be so."""
+    found, device = parallel_of(config["parallel"]), str(config["device"])
+    if not found.spreads:
+        return found
+    check_parallel(found, spec)
+    if compiled(config):
+        raise Refused("compile=true with a run that is spread (parallel): not there yet, leave compile=false")
+    if pruning(config) is not None:
+        raise Refused("parallel with a search that prunes: a run that is spread is trained to its end; a"
+                      " search without pruner, or parallel=none")  # fmt: skip
+    if found.processes > 1 and device not in ("cpu", "cuda"):
+        raise Refused(f"device={device} with {found.processes} processes: accepted are cpu and cuda, a GPU each")
+    return found
+
+
 def check_place(config: Mapping[str, Any]) -> None:
     """Refuse an output folder that is nowhere, or a study that would leave it."""
     for name in ("out", "study"):
-        if config[name] is None or not str(config[name]).strip():
+        if config[name] is None or not str(config[name]).strip() or not str(config[name]).isprintable():
             raise Refused(f"{name}={config[name]!r}: accepted is the name of a folder")
-    study = Path(str(config["study"]))
+    out, study = Path(str(config["out"])), Path(str(config["study"]))
     if study.is_absolute() or ".." in study.parts:
         raise Refused(f"study={study}: accepted is a name below out, without '..'")
+    if not (out / study).resolve().is_relative_to(out.resolve()):
+        raise Refused(f"study={study}: {out / study} is a link out of {out}; accepted is a folder of its own")
 
 
 def check_memory(spec: RunSpec) -> None:
-    """Refuse a run whose weights, gradients and optimizer state alone exceed this machine's memory."""
+    """Refuse a run whose weights, gradients and optimizer state alone exceed this machine's memory.
+
+    A command knows itself over how many machines it spreads.
+    """
+    if spec.command is not None:
+        return
     needed = BYTES_A_PARAMETER * count_params(spec).total
     there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     if needed > there:

@@ -73,6 +73,8 @@ def members(spec: RunSpec, *, free_bytes: int | None = None) -> int:
         free_bytes: the free memory of the GPU; None for one core of a CPU.
     """
     tokens = spec.horizon.batch_tokens
+    if spec.command is not None:
+        return 1
     if free_bytes is not None:
         return max(1, min(GPU_MEMBERS, int(GPU_SHARE * free_bytes / member_bytes(spec))))
     fits = max(1, CPU_TOKENS // tokens)

@@ -1,13 +1,16 @@
 """What people see of a search: counts, spending, the best so far and its trend, the front, importances."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
 from scalelab.console import grid, number, say
+from scalelab.search_views import WORK
 
 if TYPE_CHECKING:
+    from optuna import Study
+
     from scalelab.search_views import SearchView, Tried
 
 ROWS = 20  # of a front
@@ -38,6 +41,23 @@ def status(found: "SearchView", weights: Mapping[str, float] | None, *, enough: 
     else:
         shares = ", ".join(f"{name} {weight:.0%}" for name, weight in weights.items())
         say(console, f"importances for {found.objectives[0]} (PED-ANOVA): {shares}")
+
+
+def at_work(study: "Study", living: Collection[str], *, now: float, console: Console) -> None:
+    """Who is at work on which trial, since when; `now` in seconds since 1970, `living` the drivers that are seen."""
+    running = [trial for trial in study.get_trials(deepcopy=False) if trial.state.name == "RUNNING"]
+    if living:
+        say(console, f"at work: {', '.join(sorted(living))}")
+    rows = []
+    for trial in running:
+        work = trial.user_attrs.get(WORK, {})
+        owner = work.get("owner")
+        who = "waits for anybody" if owner is None else owner if owner in living else f"{owner}, which is gone"
+        since = f"{(now - work['since']) / 60:,.1f} min" if "since" in work else "—"
+        tickets = ", ".join(sorted(set(work.get("tickets", {}).values()))) or "—"
+        rows.append([str(trial.number), written(trial.params), who, since, tickets])
+    if rows:
+        console.print(grid("Running", ["trial", "setting", "driver", "for", "ticket"], rows))
 
 
 def _trend(found: "SearchView", console: Console) -> None:

@@ -13,6 +13,7 @@ from fractions import Fraction
 from typing import Any
 
 from scalelab.errors import Refused, unknown
+from scalelab.external import Command, from_plain_command
 from scalelab.hparams import Horizon, Hparams
 from scalelab.models import count_flops_per_token, params_of, unit_scaled
 from scalelab.optimizers import Optimizer, optimizer_kind
@@ -22,6 +23,7 @@ from scalelab.scale import ONE, Ratios
 from scalelab.shape import Architecture, Shape
 
 SPEC_VERSION = 2
+ABSENT = {"absent": True}  # of a field that came later: where it is None, records are as they were without it
 DTYPES = ("float32", "bfloat16")  # of matrix products; weights, moments and the residual stream are float32
 
 
@@ -43,7 +45,8 @@ class RunSpec:
 
     `base` is the shape at which `hparams` are stated: at shape == base every parametrization trains the same network
     (for a unit-scaled one the base is the shape of ones). `base_tokens` and `base_batch_tokens` are the horizon at
-    which they are stated, None where that is the run's own. `weight_decay_policy` is one of `POLICIES`.
+    which they are stated, None where that is the run's own. `weight_decay_policy` is one of `POLICIES`. `command` is
+    what trains it, None where that is scalelab.
 
     Raises:
         Refused: on an unknown parametrization or optimizer, a batch that is not whole sequences, dimensions that may
@@ -64,6 +67,7 @@ class RunSpec:
     base_batch_tokens: int | None = None
     weight_decay_policy: str = "table"
     dtype: str = "float32"
+    command: Command | None = field(default=None, metadata=ABSENT)
 
     def __post_init__(self) -> None:
         optimizer_kind(self.optimizer)
@@ -161,6 +165,8 @@ class RunSpec:
         """Twelve hex digits over everything the result depends on, the table's own cells included."""
         identity = as_plain(self)
         identity["data"].pop("options")
+        if self.command is not None:
+            identity["command"].pop("options")
         if self.horizon.warmup_tokens is None:  # so that runs have the names they had before there was such a field
             identity["horizon"].pop("warmup_tokens")
         identity["table"] = table(self.parametrization).digest
@@ -172,7 +178,8 @@ class RunSpec:
 def as_plain(value: Any) -> Any:
     """Dataclasses, tuples and enums as JSON types; `TypeError` on anything it cannot encode without loss."""
     if is_dataclass(value) and not isinstance(value, type):
-        return {f.name: as_plain(getattr(value, f.name)) for f in fields(value)}
+        kept = ((f, getattr(value, f.name)) for f in fields(value))
+        return {f.name: as_plain(item) for f, item in kept if item is not None or not f.metadata.get("absent")}
     if isinstance(value, Mapping):
         return {str(key): as_plain(item) for key, item in value.items()}
     if isinstance(value, tuple | list):
@@ -184,22 +191,37 @@ def as_plain(value: Any) -> Any:
     raise TypeError(f"cannot encode {type(value).__name__} {value!r} in a run's identity")
 
 
+FIELDS = frozenset(f.name for f in fields(RunSpec))
+_PARTS: dict[str, Any] = {}  # those of a study's runs are few
+
+
 def from_plain(plain: Mapping[str, Any]) -> RunSpec:
     """The `RunSpec` that `as_plain` wrote; `Refused` where a field is missing, unknown or out of range."""
-    known = {f.name for f in fields(RunSpec)}
-    if set(plain) != known:
-        odd = sorted(set(plain) ^ known)
+    known = FIELDS
+    if odd := sorted((set(plain) ^ known) - ({"command"} - set(plain))):
         raise Refused(f"not a run specification of this version: {', '.join(odd)} missing or unknown")
     data = dict(plain["data"])
     data["options"] = tuple((name, value) for name, value in data["options"])
     try:
         return RunSpec(
-            **{**plain, "architecture": Architecture(**plain["architecture"]), "shape": Shape(**plain["shape"]),
-               "base": Shape(**plain["base"]), "hparams": Hparams(**plain["hparams"]),
-               "horizon": Horizon(**plain["horizon"]), "data": DataSpec(**data)}
+            **{**plain, "architecture": _part(Architecture, plain["architecture"]),
+               "shape": _part(Shape, plain["shape"]), "base": _part(Shape, plain["base"]),
+               "hparams": Hparams(**plain["hparams"]), "horizon": _part(Horizon, plain["horizon"]),
+               "data": DataSpec(**data),
+               "command": from_plain_command(plain["command"]) if plain.get("command") else None}
         )  # fmt: skip
-    except TypeError as error:
+    except (TypeError, KeyError) as error:
         raise Refused(f"not a run specification of this version: {error}") from None
+
+
+def _part(cls: type[Any], values: Mapping[str, Any]) -> Any:
+    """A part of a spec, checked once; by its text, as 1, 1.0 and true are equal."""
+    key = f"{cls.__name__}{values}"
+    if key not in _PARTS:
+        if len(_PARTS) >= 4096:
+            _PARTS.clear()
+        _PARTS[key] = cls(**values)
+    return _PARTS[key]
 
 
 __all__ = ["DataSpec", "Horizon", "Hparams", "RunSpec", "as_plain", "from_plain"]

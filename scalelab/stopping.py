@@ -34,13 +34,19 @@ def asked() -> bool:
 
 @contextmanager
 def heeding(*signals: signal.Signals) -> Iterator[None]:
-    """These signals ask to stop, for as long as this lasts (in the main thread alone, as Python has them)."""
+    """These signals ask to stop, for as long as this lasts (in the main thread alone, as Python has them).
+
+    Raises:
+        Stopped: at the end, where what was being done came to its end all the same.
+    """
     if threading.current_thread() is not threading.main_thread():
         signals = ()
     before = {number: signal.signal(number, lambda *_: ask()) for number in signals}
     try:
         yield
+        if asked():
+            raise Stopped
     finally:
-        _ASKED.clear()  # heard, or too late: what is trained here after that goes on
+        _ASKED.clear()
         for number, handler in before.items():
             signal.signal(number, handler)

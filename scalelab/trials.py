@@ -4,6 +4,7 @@ A run folder holds `trial.json` (written once, atomically, when the run has ende
 goes). Our files are the truth; whatever else tracks a run is a copy.
 """
 
+import errno
 import json
 import math
 import os
@@ -20,6 +21,7 @@ from scalelab.spec import RunSpec, as_plain, from_plain
 TRIAL_FILE = "trial.json"
 SPEC_FILE = "spec.json"  # the spec alone, `as_plain`, there from the start of a run
 METRICS_FILE = "metrics.jsonl"
+HALF_WRITTEN = (f".{TRIAL_FILE}.", ".checkpoint.pt.")  # how names begin beside their places
 TRIAL_VERSION = 1
 
 
@@ -83,7 +85,9 @@ class Trial:
         return self.paid_flops / self.seconds if self.seconds > 0 else None
 
 
+FIELDS = tuple(f.name for f in fields(Trial))
 REQUIRED = {f.name for f in fields(Trial) if f.default is MISSING and f.default_factory is MISSING}
+Plain = dict[str, Any]  # a trial.json, parsed
 
 
 @dataclass(frozen=True)
@@ -101,26 +105,37 @@ class RunFolder:
 
     def read(self) -> Trial:
         """The trial of this folder; `Refused` where the file is missing, corrupt or of another version."""
+        return trial_of(self.plain(), self.path / TRIAL_FILE)
+
+    def plain(self) -> Plain:
+        """What `read` reads, as JSON has it: all fields that there must be, of this version."""
         file = self.path / TRIAL_FILE
         try:
-            plain = json.loads(file.read_text())
+            with open(file, "rb") as text:
+                plain = json.loads(text.read())
         except FileNotFoundError:
             raise Refused(f"no {TRIAL_FILE} in {self.path}: the run has not ended, or this is no run folder") from None
         except ValueError as error:  # JSON and Unicode errors alike
             raise Refused(f"{file} is corrupt ({error}): remove that folder and run it again") from None
-        if not isinstance(plain, dict) or plain.get("version") != TRIAL_VERSION:
+        version = plain.get("version") if isinstance(plain, dict) else None
+        if isinstance(version, int) and version > TRIAL_VERSION:
+            raise Refused(
+                f"{file} is a trial of version {version}, of a later scalelab: this one reads version {TRIAL_VERSION},"
+                " upgrade it"
+            )
+        if version != TRIAL_VERSION:
             raise Refused(f"{file} is not a trial of version {TRIAL_VERSION}: was it written by another scalelab?")
-        values = {f.name: plain[f.name] for f in fields(Trial) if f.name in plain}
-        if lacking := REQUIRED - set(values):  # the others came later than the first trials
+        if lacking := REQUIRED - plain.keys():  # the others came later than the first trials
             raise Refused(f"{file} lacks {', '.join(sorted(lacking))}: remove that folder and run it again")
-        try:
-            return Trial(**{**values, "spec": from_plain(plain["spec"]), "outcome": Outcome(plain["outcome"])})
-        except (KeyError, TypeError, ValueError) as error:  # a spec of another version is Refused, a ValueError
-            raise Refused(f"{file} is not a trial ({error}): remove that folder and run it again") from None
+        found: Plain = plain
+        return found
 
     def announce(self, spec: RunSpec) -> None:
-        """Say what is to be run here, for whoever looks before there is a trial."""
-        if not (self.path / SPEC_FILE).exists():
+        """Say what is to be run here, for whoever looks before there is a trial; OSError where that cannot be."""
+        if (self.path / SPEC_FILE).exists():
+            if not os.access(self.path, os.W_OK):
+                raise PermissionError(errno.EROFS, os.strerror(errno.EROFS), str(self.path))
+        else:
             self.path.mkdir(parents=True, exist_ok=True)
             write_atomically(self.path / SPEC_FILE, json.dumps(as_plain(spec)) + "\n")
 
@@ -130,7 +145,13 @@ class RunFolder:
         write_atomically(self.path / TRIAL_FILE, json.dumps(plain, indent=1, allow_nan=False) + "\n")
 
     def next_attempt(self) -> int:
-        """The number of the attempt that starts now; ends a line that a killed writer left torn."""
+        """The number of the attempt that starts now, for whoever alone may write here.
+
+        What a killed writer left is mended: a torn line is ended, half-written files are removed.
+        """
+        for name in os.listdir(self.path):
+            if name.startswith(HALF_WRITTEN):
+                (self.path / name).unlink(missing_ok=True)
         file = self.path / METRICS_FILE
         if not file.exists():
             return 1
@@ -165,7 +186,33 @@ class RunFolder:
         return records
 
 
+def trial_of(plain: Plain, source: object) -> Trial:
+    """The trial that `RunFolder.plain` found; `Refused`, with its source, where its values cannot be one's.
+
+    Fields that it has beyond ours are of a later scalelab, which would have raised the version if they mattered.
+    """
+    values = {name: plain[name] for name in FIELDS if name in plain}
+    try:
+        return Trial(**{**values, "spec": from_plain(plain["spec"]), "outcome": Outcome(plain["outcome"])})
+    except (KeyError, TypeError, ValueError) as error:  # a spec of another version is Refused, a ValueError
+        raise Refused(f"{source} is not a trial ({error}): remove that folder and run it again") from None
+
+
 def run_folders(root: Path) -> Iterator[RunFolder]:
-    """Every folder at or below `root` that holds a trial, sorted by path."""
-    for file in sorted(root.rglob(TRIAL_FILE)):
-        yield RunFolder(file.parent)
+    """Every folder at or below `root` that holds a trial, sorted by path; what is below such a folder is its own."""
+    entries = listed(root)
+    if TRIAL_FILE in entries:
+        yield RunFolder(root)
+        return
+    for name, entry in sorted(entries.items()):
+        if not name.startswith(".") and entry.is_dir(follow_symlinks=False):
+            yield from run_folders(root / name)
+
+
+def listed(folder: Path | str) -> "dict[str, os.DirEntry[str]]":
+    """What is in a folder, by name; nothing where it was removed since its parent was listed."""
+    try:
+        with os.scandir(folder) as listing:
+            return {entry.name: entry for entry in listing}
+    except FileNotFoundError:
+        return {}

@@ -40,7 +40,7 @@ def branches(specs: Mapping[int, RunSpec]) -> dict[int, Branch]:
 
 def shared_steps(long: RunSpec, short: RunSpec) -> int:
     """The number of first steps in which two runs do the same; 0 where they differ in more than their horizon."""
-    if _without_horizon(long) != _without_horizon(short):
+    if long.command is not None or _without_horizon(long) != _without_horizon(short):
         return 0
     if settings(long) != settings(short) or betas(long) != betas(short):
         return 0  # a table whose rules move with the horizon

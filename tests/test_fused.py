@@ -25,8 +25,7 @@ from scalelab.config import config_dir, spec_from_config
 from scalelab.errors import Refused
 from scalelab.jobs import CLAIM
 from scalelab.plan import PlannedRun, plan
-from scalelab.spec import Horizon, RunSpec, as_plain
-from scalelab.trackers import tracker
+from scalelab.spec import Horizon, RunSpec
 from scalelab.trials import Outcome, RunFolder, Trial
 from scalelab.workers.composed import Composer
 from scalelab.workers.hydra_files import hydra_files
@@ -322,22 +321,3 @@ def test_a_worker_has_a_core_or_a_gpu() -> None:
     assert devices_for("cpu", threads=cores, workers=None, gpus=lambda: 0) == ["cpu"]
     on_gpus = cut(600, workers=2, on_gpu=True)
     assert {task.members for task in on_gpus} == {None} and max(len(task.jobs) for task in on_gpus) <= 256
-
-
-def test_wandb_keeps_runs_apart_that_are_trained_together(folder: Path) -> None:
-    pytest.importorskip("wandb")
-    from scalelab.readers.wandb_runs import wandb_runs
-
-    specs = [make_spec(seed=seed) for seed in (0, 1)]
-    together = [tracker("wandb", project="p") for _ in specs]
-    for each, spec in zip(together, specs, strict=True):
-        each.start(spec.fingerprint, as_plain(spec), folder)
-    for step in range(2):
-        for number, each in enumerate(together):
-            each.record({"step": step, "loss_nats": 5.0 - number})
-    for number, (each, spec) in enumerate(zip(together, specs, strict=True)):
-        each.finish(Trial(spec=spec, outcome=Outcome.OK, loss_nats=3.0 - number))
-    found = wandb_runs(folder / "wandb")
-    assert dict(zip(found["run"], found["summary.loss_nats"], strict=True)) == {
-        specs[0].fingerprint: 3.0, specs[1].fingerprint: 2.0,
-    }  # fmt: skip

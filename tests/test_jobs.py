@@ -104,20 +104,6 @@ def test_a_failed_run_says_why_and_runs_again(tmp_path: Path, monkeypatch: pytes
     assert {at["attempt"] for at in curve} == {2} and len(curve) == spec.horizon.steps
 
 
-def test_a_tracker_that_cannot_start_is_a_failure_with_its_reason(tmp_path: Path) -> None:
-    class Broken:
-        def start(self, name: str, spec: object, folder: Path) -> None:
-            raise OSError("no route to host")
-
-        def record(self, values: object) -> None: ...
-
-        def finish(self, trial: Trial) -> None: ...
-
-    with pytest.raises(OSError, match="no route"):
-        run_job(make_spec(width=32), RunFolder(tmp_path), tracker=Broken())
-    assert RunFolder(tmp_path).read().reason == "OSError: no route to host"
-
-
 def test_a_killed_run_starts_over_and_ends_once(tmp_path: Path) -> None:
     process = start_worker(tmp_path)
     wait_for(lambda: has_started(tmp_path))
@@ -211,20 +197,6 @@ def test_a_corrupt_trial_is_refused_in_one_line_and_left_alone(how: str, tmp_pat
         run_job(spec, RunFolder(tmp_path))
     assert "trial.json" in str(refused.value) and "\n" not in str(refused.value)
     assert tree(tmp_path) == before
-
-
-def test_a_tracker_that_cannot_finish_does_not_cost_the_trial(tmp_path: Path) -> None:
-    class Gone:
-        def start(self, name: str, spec: object, folder: Path) -> None: ...
-
-        def record(self, values: object) -> None: ...
-
-        def finish(self, trial: Trial) -> None:
-            raise OSError("network gone")
-
-    with pytest.raises(OSError, match="network gone"):
-        run_job(make_spec(width=32, tokens=64), RunFolder(tmp_path), tracker=Gone())
-    assert RunFolder(tmp_path).read().outcome is Outcome.OK
 
 
 def test_a_folder_of_another_run_is_refused(tmp_path: Path) -> None:

@@ -8,27 +8,28 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from filelock import FileLock
 from rich.console import Console
 
 from scalelab import show_status
+from scalelab.claims import Holder, claim
 from scalelab.errors import Refused
+from scalelab.jobs import CLAIM
 from scalelab.machine import Peak
 from scalelab.machine import peak as measured
 from scalelab.models import count_flops_per_token
 from scalelab.spec import RunSpec, as_plain
 from scalelab.status import Look, Machine, State, StudyStatus, known_peaks, look
-from scalelab.status.run import QUIET_SECONDS, held_locks, lock_id
+from scalelab.status.run import QUIET_SECONDS
 from scalelab.trials import Outcome, RunFolder, Trial
 from tests.conftest import ROOT, make_spec
 from tests.helpers import one_line, scalelab, squeezed, tree
 
-NOW = 1_700_000_000.0
+NOW, HOUR = 1_700_000_000.0, 3600.0
 HERE = {"host": "node1", "device": "cpu", "threads": "1", "torch": "2.13.0+cpu"}
 MACHINE = Machine(host="node1", device="cpu", threads=1, torch="2.13.0+cpu")
 HORIZON = 640  # tokens of `make_spec`
@@ -63,7 +64,6 @@ def begun(
     asked = spec_at(seed)
     folder = study / asked.fingerprint
     folder.mkdir(parents=True)
-    (folder / ".lock").touch()
     if spec:
         (folder / "spec.json").write_text(json.dumps(as_plain(asked)))
     (folder / "metrics.jsonl").write_text("".join(json.dumps(each) + "\n" for each in records) + torn)
@@ -133,7 +133,6 @@ def waits(study: Path, *, seed: int) -> None:
     """A run that has a spec and nothing else."""
     folder = begun(study, [], seed=seed)
     (folder / "metrics.jsonl").unlink()
-    (folder / ".lock").unlink()
 
 
 def test_the_time_left_is_that_of_all_that_is_left_by_the_workers_at_work(tmp_path: Path) -> None:
@@ -199,7 +198,7 @@ def test_the_last_attempt_counts_and_torn_lines_do_not(tmp_path: Path) -> None:
         (601.0, 60.0, State.STOPPED),
     ],
 )
-def test_a_run_without_a_lock_is_judged_by_its_own_pace(
+def test_a_run_without_a_claim_is_judged_by_its_own_pace(
     age: float, seconds_a_record: float, state: State, tmp_path: Path
 ) -> None:
     begun(tmp_path, curve(320, seconds_a_record=seconds_a_record), age=age)
@@ -215,33 +214,40 @@ def test_a_run_that_goes_on_after_its_trial_is_running(outcome: Outcome, tmp_pat
     os.utime(folder / "trial.json", (NOW - 60, NOW - 60))
     study = only(tmp_path)
     assert study.counts == {State.RUNNING: 1} and study.tokens == 320 and study.eta_seconds == pytest.approx(5.0)
-    for name in ("metrics.jsonl", "spec.json", ".lock"):  # and has been killed since
+    for name in ("metrics.jsonl", "spec.json"):  # and has been killed since
         os.utime(folder / name, (NOW - 1e6, NOW - 1e6))
     os.utime(folder / "trial.json", (NOW - 1e6 - 60, NOW - 1e6 - 60))
     assert only(tmp_path).counts == {State(outcome): 1}
 
 
-needs_locks = pytest.mark.skipif(not Path("/proc/locks").exists(), reason="only Linux says who holds a lock")
-
-
-@needs_locks
-def test_a_held_lock_says_that_a_silent_run_is_alive(tmp_path: Path) -> None:
+def test_a_held_claim_says_that_a_silent_run_is_alive(tmp_path: Path) -> None:
     folder = begun(tmp_path, curve(320), age=100 * QUIET_SECONDS)
     assert only(tmp_path).counts == {State.STOPPED: 1}
-    with FileLock(folder / ".lock"):
-        assert lock_id((folder / ".lock").stat()) in held_locks()
-        assert only(tmp_path).counts == {State.RUNNING: 1}
+    mine = claim(folder / CLAIM)
+    assert mine is not None and only(tmp_path, now=NOW + 1e9).counts == {State.RUNNING: 1}
+    mine.release()
     assert only(tmp_path).counts == {State.STOPPED: 1}
 
 
-def test_locks_are_read_as_the_kernel_writes_them(tmp_path: Path) -> None:
-    (tmp_path / "locks").write_text(
-        "1: FLOCK  ADVISORY  WRITE 712 fe:0a:1835039 0 EOF\n"
-        "1: -> FLOCK  ADVISORY  WRITE 713 fe:0a:1835040 0 EOF\n"
-        "2: POSIX  ADVISORY  READ  714 fe:0a:1835041 128 128\n"
-    )
-    assert held_locks(tmp_path / "locks") == {"fe:0a:1835039"}
-    assert held_locks(tmp_path / "absent") == frozenset()
+@pytest.mark.parametrize(("age", "state"), [(50.0, State.RUNNING), (130.0, State.STOPPED), (-HOUR, State.RUNNING)])
+def test_a_claim_of_another_node_is_alive_as_long_as_it_is_touched(age: float, state: State, tmp_path: Path) -> None:
+    folder = begun(tmp_path, curve(320), age=1.0)  # whatever its files say
+    for number, touched in ((1, NOW - 1), (2, NOW - age)):  # the newest counts
+        who = Holder(host="node7", boot="b", pid=1, started="1", token="t", lease_seconds=120.0)
+        (folder / f"{CLAIM}.{number}").write_text(json.dumps(asdict(who)))
+        os.utime(folder / f"{CLAIM}.{number}", (touched, touched))
+    (folder / ".claim.9.nfs00ab").touch()  # of no account
+    assert only(tmp_path).counts == {state: 1}
+    os.utime(folder / f"{CLAIM}.2", (0, 0))  # released
+    assert only(tmp_path).counts == {State.STOPPED: 1}
+
+
+def test_a_claim_alone_makes_a_folder_a_runs_and_a_lock_of_an_earlier_version_does_not(tmp_path: Path) -> None:
+    for name, file in (("one", ".claim.1"), ("two", ".lock"), ("three", ".nfs0000000000000001")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / file).touch()
+    assert [path.folder.name for path in look([tmp_path])] == [tmp_path.name]
+    assert look([tmp_path])[0].counts == {State.RUNNING: 1}  # just claimed, nothing written yet
 
 
 WORKER = """
@@ -259,7 +265,6 @@ run_job(spec, folder)
 """
 
 
-@needs_locks
 def test_a_worker_is_seen_at_its_work_and_left_alone(tmp_path: Path) -> None:
     process = subprocess.Popen([sys.executable, "-c", WORKER, str(tmp_path / "run")], cwd=ROOT)
     try:
@@ -267,7 +272,7 @@ def test_a_worker_is_seen_at_its_work_and_left_alone(tmp_path: Path) -> None:
         while not (curve_file.exists() and curve_file.stat().st_size > 400):
             assert process.poll() is None and time.monotonic() < until
             time.sleep(0.02)
-        study = only(tmp_path, now=time.time() + 1e6)  # long after: it's the lock that says so
+        study = only(tmp_path, now=time.time() + 1e6)  # long after: it's the claim that says so
         assert study.counts == {State.RUNNING: 1} and study.tokens_total == 64 * 4_000
         assert study.eta_seconds is not None and 0 < study.eta_seconds < 3600
         assert study.flops_per_second is not None and 1e7 < study.flops_per_second < 1e13
@@ -343,7 +348,7 @@ def test_thousands_of_runs_take_seconds(tmp_path: Path) -> None:
         folder.mkdir(parents=True)
         (folder / "trial.json").write_text(text)
         (folder / "metrics.jsonl").write_text("{}\n")
-        (folder / ".lock").touch()
+        (folder / ".lock").touch()  # as earlier versions left them
     started = time.process_time()
     (study,) = look([tmp_path / "study"])
     assert study.runs == 2_000

@@ -13,9 +13,11 @@ from collections.abc import Callable
 
 from scalelab.data import digits, embedded, enwik8, memmap, pysrc
 from scalelab.data.corpus import Corpus, epochs, train_batch, validation_batches
+from scalelab.data.external import NAME as EXTERNAL
+from scalelab.data.external import external
 from scalelab.errors import Refused, unknown
 
-__all__ = ["CORPORA", "Corpus", "epochs", "load", "train_batch", "validation_batches"]
+__all__ = ["CORPORA", "EXTERNAL", "Corpus", "epochs", "external", "load", "train_batch", "validation_batches"]
 
 CORPORA: dict[str, Callable[..., Corpus]] = {
     "embedded": embedded.read,
@@ -31,6 +33,8 @@ def load(name: str, **options: object) -> Corpus:
 
     Raises `Refused` for an unknown name or option, a missing option, and whatever the corpus itself refuses.
     """
+    if name == EXTERNAL:
+        raise Refused("data=external is read by a command (trainer=command); scalelab itself trains on another data=…")
     if name not in CORPORA:
         raise unknown("corpus", name, CORPORA)
     accepted = inspect.signature(CORPORA[name]).parameters

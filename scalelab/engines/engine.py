@@ -1,7 +1,7 @@
 """What an engine is: something that starts orders elsewhere, and says which of them it still knows of."""
 
-from collections.abc import Collection, Sequence
-from typing import Protocol
+from collections.abc import Collection, Mapping, Sequence
+from typing import Protocol, runtime_checkable
 
 from scalelab.workers.serve import Order
 
@@ -28,3 +28,17 @@ class Engine(Protocol):
 
     def cancel(self, tickets: Collection[str]) -> None:
         """End these; what they have saved is kept."""
+
+
+@runtime_checkable
+class Recalls(Protocol):
+    """An engine that finds again what was handed over by a process that was killed before it noted the tickets."""
+
+    def submit_as(self, label: str, orders: Sequence[Order]) -> list[str]:
+        """`Engine.submit` under a label, letters and digits, that nothing else was handed over under."""
+
+    def submitted_as(self, label: str) -> Mapping[int, str] | None:
+        """The tickets of what was handed over under a label, by place, empty where nothing came of it.
+
+        None where the engine cannot be asked just now.
+        """

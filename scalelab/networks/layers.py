@@ -10,7 +10,7 @@ other by their parameters' dimensions; nothing here reduces over M.
 
 import hashlib
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import ClassVar
 
 import torch
@@ -23,6 +23,7 @@ from scalelab.resolve import Setting
 from scalelab.spec import RunSpec
 
 STREAM, LOGITS = "residual stream", "logits"  # labels of `Proxy.observed` that every network has
+Put = Callable[[Tensor, Tensor], object]
 
 
 class Proxy(nn.Module):
@@ -42,6 +43,10 @@ class Proxy(nn.Module):
 
     def tuned(self, spec: RunSpec) -> None:
         """What the multipliers of single tensors leave to the network, after it is filled."""
+
+    def part_weight(self, parts: int) -> float:
+        """What the gradients of each of so many equal parts of a batch count in those of the batch."""
+        return 1 / parts
 
     def targets(self, tokens_BT: Tensor) -> Tensor:
         """What the logits of ids [B, T+1] are held against: each next token."""
@@ -139,7 +144,7 @@ class RMSNorm(nn.Module):
         return normed if self.gain is None else normed * across(self.gain, x)
 
 
-def fill(network: nn.Module, resolved: Iterable[Setting], spec: RunSpec) -> None:
+def fill(network: nn.Module, resolved: Iterable[Setting], spec: RunSpec, put: Put = Tensor.copy_) -> None:
     """Initialise a network and set its multipliers; each parameter is claimed by the inventory once, or it is a bug."""
     claimed = {setting.tensor.name: setting for setting in resolved}
     parameters = dict(network.named_parameters())
@@ -149,7 +154,7 @@ def fill(network: nn.Module, resolved: Iterable[Setting], spec: RunSpec) -> None
         setting = claimed[name]
         if tuple(parameter.shape) != setting.tensor.stored:
             raise RuntimeError(f"{name} is {tuple(parameter.shape)}, its role says {setting.tensor}")
-        initialise(parameter, setting, spec.seed)
+        initialise(parameter, setting, spec.seed, put)
         module = network.get_submodule(name.rpartition(".")[0])
         if isinstance(module, Multiplied) and name.endswith(".weight"):
             module.multiplier = setting.multiplier
@@ -158,10 +163,11 @@ def fill(network: nn.Module, resolved: Iterable[Setting], spec: RunSpec) -> None
 
 
 @torch.no_grad()
-def initialise(parameter: Tensor, setting: Setting, seed: int) -> None:
+def initialise(parameter: Tensor, setting: Setting, seed: int, put: Put = Tensor.copy_) -> None:
     """Fill one parameter: N(0, 1) from a generator of (seed, name), times its std.
 
-    A draw depends on nothing else, so the same tensor gets the same draw under every parametrization.
+    A draw depends on nothing else, so the same tensor gets the same draw under every parametrization, and its parts the
+    same on whichever processes they are: `put` writes all of a tensor to what is there of a parameter.
     """
     if setting.tensor.role in (Role.GAIN, Role.SCALAR):
         parameter.fill_(1.0)
@@ -170,4 +176,4 @@ def initialise(parameter: Tensor, setting: Setting, seed: int) -> None:
     else:
         digest = hashlib.sha256(f"{seed}/{setting.tensor.name}".encode()).digest()
         generator = torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
-        parameter.copy_(torch.randn(parameter.shape, generator=generator).mul_(setting.init_std))
+        put(parameter, torch.randn(parameter.shape, generator=generator).mul_(setting.init_std))

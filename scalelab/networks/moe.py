@@ -8,6 +8,7 @@ Tensors are named with their shapes: B sequences, T tokens, D width, E experts, 
 token and an expert, in the order of the experts.
 """
 
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import torch
@@ -79,10 +80,11 @@ class Mixture(nn.Module):
     """x [B, T, D] → the weighted sum of its experts' outputs [B, T, D].
 
     `balance` is the load-balancing loss of the last forward pass, a plain attribute; a copy starts without it, because
-    it holds that pass's graph.
+    it holds that pass's graph. `pooled` makes the mean of a tensor over all processes that have a part of the batch.
     """
 
     balance: Tensor | None
+    pooled: Callable[[Tensor], Tensor] | None = None
 
     def __init__(self, shape: Shape, architecture: Architecture) -> None:
         super().__init__()
@@ -96,7 +98,7 @@ class Mixture(nn.Module):
         h_BTD = self.norm(x_BTD)
         probability_BTE = self.router(h_BTD).softmax(dim=-1)
         weight_BTK, chosen_BTK = probability_BTE.topk(self.top_k, dim=-1)
-        self.balance = balance(probability_BTE, chosen_BTK)
+        self.balance = balance(probability_BTE, chosen_BTK, self.pooled)
         weight_BTK = weight_BTK / weight_BTK.sum(dim=-1, keepdim=True)
         y_BTKD: Tensor = self.experts(h_BTD, chosen_BTK)
         y_BTD: Tensor = (weight_BTK.to(y_BTKD.dtype).unsqueeze(-2) @ y_BTKD).squeeze(-2)
@@ -106,14 +108,19 @@ class Mixture(nn.Module):
         return {**self.__dict__, "balance": None}
 
 
-def balance(probability_BTE: Tensor, chosen_BTK: Tensor) -> Tensor:
+def balance(
+    probability_BTE: Tensor, chosen_BTK: Tensor, pooled: Callable[[Tensor], Tensor] | None = None
+) -> Tensor:
     """E · Σ_e (share of the choices that fell on e) · (mean probability of e): 1 where both are uniform; one a member.
 
     Switch Transformers (arXiv:2101.03961) eq. 4–6, which choose one expert; with K the shares are still made to sum to
-    one, so that the coefficient means the same for every K.
+    one, so that the coefficient means the same for every K. With `pooled` the shares are those of all processes, so
+    that the mean of what each returns is the loss of the whole batch, and so are the gradients.
     """
     chosen_BTE = torch.zeros_like(probability_BTE).scatter(-1, chosen_BTK, 1 / chosen_BTK.shape[-1])
     share_E, mean_E = (each.flatten(-3, -2).mean(dim=-2) for each in (chosen_BTE, probability_BTE))
+    if pooled is not None:
+        share_E = pooled(share_E)
     return mean_E.shape[-1] * (share_E * mean_E).sum(dim=-1)
 
 

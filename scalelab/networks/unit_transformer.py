@@ -136,6 +136,10 @@ class UnitTransformer(Proxy):
         self.readout = Readout(shape.width, shape.vocab)
         self.register_buffer("rope", torch.stack(rope_tables(shape.context, shape.head_dim)), persistent=False)
 
+    def part_weight(self, parts: int) -> float:
+        """Gradients of N tokens are sums over √N, not means."""
+        return float(parts**-0.5)
+
     def forward(self, ids_BT: Tensor) -> Tensor:
         x_BTD = self.embedding(ids_BT)
         cos_T1K, sin_T1K = self.rope[:, : ids_BT.shape[-1]]  # type: ignore[index]

@@ -10,6 +10,7 @@ from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from fractions import Fraction
+from functools import cached_property
 
 from scalelab.errors import Refused
 from scalelab.scale import ONE, Cell, Power
@@ -183,7 +184,7 @@ class Parametrization:
         thetas = {role: rule.multiplier**-1 for (role, _), rule in self.rules.items()}
         return replace(self.shifted(thetas), name=f"{self.name}-folded", title=f"{self.title}, without multipliers")
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """Twelve hex digits over every cell: a run under an edited table is another run."""
         cells = [f"{role}/{family}:{rule!r}" for (role, family), rule in sorted(self.rules.items())]

@@ -18,6 +18,7 @@ from scalelab.readers.kinds import frame_of
 from scalelab.readers.optuna_study import shown
 from scalelab.readers.request import Constant, parse_columns
 from scalelab.readers.runs import Runs
+from scalelab.readers.tracked import tracked_runs
 from scalelab.readers.units import in_our_units
 
 
@@ -43,6 +44,9 @@ def _one(source: str, columns: Mapping[str, str | Constant]) -> Runs:
     if Path(source).is_dir():
         table, specs = folder_runs(Path(source))
         if specs:  # whatever else stands beside a trial.json is a copy
+            return Runs(table=table, specs=specs, sources=(source,), conventions=CONVENTIONS)
+        table, specs = tracked_runs(Path(source))
+        if specs:
             return Runs(table=table, specs=specs, sources=(source,), conventions=CONVENTIONS)
     return checked(in_our_units(chosen(shown(source), frame_of(source), columns))).runs()
 

@@ -1,28 +1,19 @@
 """Our own run folders: everything about them is known, so nothing is guessed."""
 
-from collections.abc import Iterable, Mapping, Sequence
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from scalelab.collection import COLLECTION_FILE, FIELDS, FREE, collected, columns_of, row_of
+from scalelab.counted import counted
 from scalelab.errors import Refused
 from scalelab.laws.columns import COLUMNS
-from scalelab.models import count_params
 from scalelab.readers.units import ENDINGS
 from scalelab.spec import RunSpec, as_plain
-from scalelab.trials import RunFolder, Trial, run_folders
-
-# What may differ between the runs of one law: the scales, the tuned hyperparameters, the seed. `base` may not.
-FREE = (
-    "shape.",
-    "horizon.tokens",
-    "horizon.batch_tokens",
-    "hparams.lr",
-    "hparams.weight_decay",
-    "seed",
-    "data.options",
-)
+from scalelab.trials import TRIAL_FILE, RunFolder, listed, trial_of
 
 CONVENTIONS: Mapping[str, str] = {
     "params": "without embeddings (params_non_embedding)",
@@ -31,38 +22,70 @@ CONVENTIONS: Mapping[str, str] = {
     "lr": "peak",
     "flops": "6N plus attention, validation not counted",
 }
+FREE_PATHS = tuple(f"{part}.{name}" for part, names in FREE.items() for name in names) + tuple(
+    part if part == "seed" else f"{part}." for part, names in FREE.items() if not names
+)
 
 
 def folder_runs(path: Path) -> tuple[pd.DataFrame, tuple[RunSpec, ...]]:
-    """The table and the specs of all run folders at or below `path`; empty where there is none.
+    """The table of all run folders at or below `path`, by path, empty where there is none; and what kinds they are of.
+
+    Of the runs that differ only in what is `FREE` the spec of the largest is given. What is in a study's collection is
+    not opened.
 
     Raises:
-        Refused: on a torn or foreign trial.json.
+        Refused: on a torn or foreign trial.json, or a collection that cannot be read.
     """
-    trials = [(folder, folder.read()) for folder in run_folders(path)]
-    table = pd.DataFrame([_row(folder, trial) for folder, trial in trials])
-    return table[[name for name in COLUMNS if name in table]], tuple(trial.spec for _, trial in trials)
+    opened: list[dict[str, Any]] = []
+    known: dict[str, set[str]] = {}  # by study: the runs that its collection stands for
+    for folder, in_collection in counted(_runs(str(path)), f"reading {path}"):
+        study, _, name = folder.rpartition(os.sep)
+        if in_collection:
+            known.setdefault(study, set()).add(name)
+        else:
+            run = RunFolder(Path(folder))
+            plain = run.plain()
+            opened.append({"run": folder, **row_of(trial_of(plain, run.path / TRIAL_FILE), plain["spec"])})
+    tables = [_collected(study, names) for study, names in known.items()]
+    table = pd.concat([*tables, *([pd.DataFrame(opened)] if opened or not tables else [])], ignore_index=True)
+    if table.empty:
+        return table, ()
+    order = sorted(range(len(table)), key=table["run"].str.split(os.sep).tolist().__getitem__)
+    table = table.iloc[order].reset_index(drop=True)
+    specs = _largest(table)
+    table["outcome"] = table["outcome"].str.lower().map(ENDINGS)  # what is cut short is no result: PRUNED is FAILED
+    return table[[name for name in COLUMNS if name in table]], specs
 
 
-def _row(folder: RunFolder, trial: Trial) -> dict[str, Any]:
-    spec = trial.spec
-    return {
-        "run": str(folder.path),
-        "parametrization": spec.parametrization,
-        "optimizer": spec.optimizer,
-        "data": spec.data.name,
-        "width": spec.shape.width,
-        "depth": spec.shape.depth,
-        "params_non_embedding": count_params(spec).non_embedding,
-        "tokens": spec.horizon.tokens,
-        "batch_tokens": spec.horizon.batch_tokens,
-        "lr": spec.hparams.lr,
-        "weight_decay": spec.hparams.weight_decay,
-        "seed": spec.seed,
-        "loss_nats": float("nan") if trial.loss_nats is None else trial.loss_nats,
-        "outcome": ENDINGS[trial.outcome.lower()],  # what is cut short is not a result: PRUNED reads as FAILED
-        "cost_flops": float(trial.cost_flops),
-    }
+def _runs(folder: str) -> Iterator[tuple[str, bool]]:
+    """Every run folder at or below one that has a trial, and whether that is in its study's collection."""
+    entries = listed(folder)
+    if TRIAL_FILE in entries:
+        yield folder, False
+        return
+    known = set(columns_of(Path(folder), ["run"])["run"]) if COLLECTION_FILE in entries else frozenset()
+    for name, entry in sorted(entries.items()):
+        if not name.startswith(".") and entry.is_dir(follow_symlinks=False):
+            if name in known:
+                yield entry.path, True
+            else:
+                yield from _runs(entry.path)
+
+
+def _collected(study: str, names: set[str]) -> pd.DataFrame:
+    """The rows of these runs, of a study's collection."""
+    found = collected(Path(study), [name for name in (*COLUMNS, "kind", "flops_per_token") if name in FIELDS])
+    assert found is not None  # the names were read from it
+    table: pd.DataFrame = found.to_pandas()
+    return table[table["run"].isin(names)].assign(run=study + os.sep + table["run"])
+
+
+def _largest(table: pd.DataFrame) -> tuple[RunSpec, ...]:
+    """The spec of the largest run of each kind, read in full: they are few."""
+    cost = (table["flops_per_token"] * table["tokens"]).rename("cost")
+    ordered = pd.concat([table[["run", "kind"]], cost], axis=1).sort_values("cost", kind="stable")
+    largest = ordered.drop_duplicates("kind", keep="last").sort_index()
+    return tuple(RunFolder(Path(folder)).read().spec for folder in largest["run"])
 
 
 def refuse_mixture(specs: Sequence[RunSpec]) -> None:
@@ -74,7 +97,7 @@ def refuse_mixture(specs: Sequence[RunSpec]) -> None:
         first = members[0]
         for other in members[1:]:
             for key in first.keys() | other.keys():
-                if first.get(key) != other.get(key) and not key.startswith(FREE):
+                if first.get(key) != other.get(key) and not key.startswith(FREE_PATHS):
                     raise Refused(
                         f"{parametrization}/{optimizer} runs differ in {key} ({first.get(key)!r} and"
                         f" {other.get(key)!r}): a law needs it fixed, give the runs of one value"

@@ -55,10 +55,11 @@ KNOWN: dict[str, tuple[tuple[str, ...], ...]] = {
     "weight_decay": (("wd", "weightdecay"),),
     "seed": (("seed",), ("randomseed",), ("modelseed",)),
     "cost_flops": (
-        ("flops", "trainingflop", "trainingflops", "trainflops", "totalflops", "flopstotal", "C", "compute",
-         "trainingcompute"),
+        ("flops", "trainingflop", "trainingflops", "trainflops", "totalflops", "flopstotal", "costflops", "C",
+         "compute", "trainingcompute"),
     ),
     "loss_nats": (
+        ("lossnats",),
         ("loss", "valloss", "evalloss", "validloss", "validationloss", "testloss", "heldoutloss", "finalloss",
          "finalvalloss", "finalevalloss", "smoothloss", "smoothedloss", "crossentropy", "nll", "valnll"),
         ("trainloss", "trainingloss", "finaltrainloss", "smoothtrainloss"),
@@ -76,6 +77,9 @@ SETTINGS = (
 # How W&B and Optuna prefix what was asked for, and what came of it.
 ASKED = re.compile(r"^(config[./]|params_(?!active|total|non|no|with|incl))", re.IGNORECASE)
 ENDED = re.compile(r"^(summary[./]|user_attrs_|system_attrs_|values?_)", re.IGNORECASE)
+
+# Of a run of our own in W&B: the whole spec and the whole trial, what is meant of which stands beside them.
+OURS = "scalelab."
 
 # Words in a column's name, the camelCase of which is split.
 BITS = {"bits", "bpb", "bpt", "bpc", "bpw"}
@@ -106,10 +110,13 @@ def spellings(name: str) -> list[tuple[str, int]]:
     found = [(_plain(name), 0)]
     if ASKED.match(name):
         rest = ASKED.sub("", name)
+        if rest.startswith(OURS):
+            return found
         # A config nests by part of the program, which says nothing of the value; "train/loss" keeps its "train".
         found += [(spelling, 0) for spelling in dict.fromkeys((_plain(rest), _plain(rest.rsplit(".", 1)[-1])))]
     elif ENDED.match(name):
-        found.append((_plain(ENDED.sub("", name)), 1))
+        rest = ENDED.sub("", name)
+        found += [] if rest.startswith(OURS) else [(_plain(rest), 1)]
     return found
 
 

@@ -8,7 +8,7 @@ messages are its own.
 import json
 import struct
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,30 +27,42 @@ WHOLE, FIRST, MIDDLE, LAST = 1, 2, 3, 4
 def wandb_runs(folder: Path) -> pd.DataFrame:
     """A row a run below `folder`: run, state, config.*, summary.*; empty where there is none.
 
+    Of a run that was resumed, which W&B keeps in several folders, the last counts.
+
     Raises:
         Refused: without wandb, and on a corrupt file.
     """
-    rows = [wandb_file(file) for file in sorted(folder.rglob("run-*.wandb"))]
-    return pd.concat(rows, ignore_index=True) if rows else pd.DataFrame()
+    found = {(run["project"], run["id"]): run for run in map(wandb_run, wandb_files(folder))}
+    return pd.concat([_frame(run) for run in found.values()], ignore_index=True) if found else pd.DataFrame()
+
+
+def wandb_files(folder: Path) -> list[Path]:
+    """The logs of all runs below a folder in the order of time: their folders are (offline-)run-DATE_TIME-ID."""
+    return sorted(folder.rglob("run-*.wandb"), key=lambda file: (file.parent.name.removeprefix("offline-"), str(file)))
 
 
 def wandb_file(path: Path) -> pd.DataFrame:
-    """One run. A run that did not say how it ended was killed, or still runs: its state is "running"."""
-    try:
-        from google.protobuf.message import DecodeError
-        from wandb.proto.wandb_internal_pb2 import Record  # type: ignore[attr-defined]  # made when it is imported
-    except ImportError:
-        raise Refused(f"{path}: reading W&B run folders needs wandb: pip install 'scalelab[wandb]'") from None
+    """One run, as `wandb_runs` has it."""
+    return _frame(wandb_run(path))
+
+
+def wandb_run(path: Path) -> dict[str, Any]:
+    """One run: project, id, run (its name), state, and the nested config and summary.
+
+    A run that did not say how it ended was killed, or still runs: its state is "running".
+
+    Raises:
+        Refused: without wandb, and on a corrupt file.
+    """
+    record_of = _record_type(path)
     config = _object(path.parent / "files" / "config.yaml")
     summary = _object(path.parent / "files" / "wandb-summary.json")
-    name, state = path.stem, "running"
+    project, id, name, state = "", path.stem, path.stem, "running"
     for message in _messages(path):
-        try:
-            record = Record.FromString(message)
-        except DecodeError as error:
-            raise Refused(f"{path} is corrupt ({error}): was it written by another wandb?") from None
+        record = record_of(message)
         kind = record.WhichOneof("record_type")
         if kind == "run":
+            project, id = f"{record.run.entity}/{record.run.project}", record.run.run_id or id
             name = record.run.display_name or record.run.run_id or name
             _update(config, record.run.config.update)
             _update(summary, record.run.summary.update)
@@ -60,7 +72,39 @@ def wandb_file(path: Path) -> pd.DataFrame:
             _update(summary, record.summary.update)
         elif kind == "exit":
             state = "failed" if record.exit.exit_code else "finished"
-    return flat(pd.DataFrame([{"run": name, "state": state, "config": config, "summary": summary}]))
+    return {"project": project, "id": id, "run": name, "state": state, "config": config, "summary": summary}
+
+
+def _frame(run: dict[str, Any]) -> pd.DataFrame:
+    return flat(pd.DataFrame([{name: run[name] for name in ("run", "state", "config", "summary")}]))
+
+
+def wandb_history(path: Path) -> Iterator[dict[str, Any]]:
+    """What one run has logged so far, a record a step, `_step` among its values; refused as `wandb_file` is."""
+    record_of = _record_type(path)
+    for message in _messages(path):
+        record = record_of(message)
+        if record.WhichOneof("record_type") == "history":
+            values: dict[str, Any] = {}
+            _update(values, record.history.item)
+            yield {"_step": record.history.step.num} | values
+
+
+def _record_type(path: Path) -> Callable[[bytes], Any]:
+    """What reads a message as W&B's record."""
+    try:
+        from google.protobuf.message import DecodeError
+        from wandb.proto.wandb_internal_pb2 import Record  # type: ignore[attr-defined]  # made when it is imported
+    except ImportError:
+        raise Refused(f"{path}: reading W&B run folders needs wandb: pip install 'scalelab[wandb]'") from None
+
+    def read(message: bytes) -> Any:
+        try:
+            return Record.FromString(message)
+        except DecodeError as error:
+            raise Refused(f"{path} is corrupt ({error}): was it written by another wandb?") from None
+
+    return read
 
 
 def _messages(path: Path) -> Iterator[bytes]:

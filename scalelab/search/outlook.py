@@ -8,10 +8,9 @@ from typing import Any
 from rich.console import Console
 
 from scalelab.console import grid, number, say
-from scalelab.readers.optuna_study import JOURNAL, shown
+from scalelab.search.asking import trials_left
 from scalelab.search.checked import check_pruner, notes
 from scalelab.search.history import History, history
-from scalelab.search.loop import trials_left
 from scalelab.search.problem import Problem
 from scalelab.search.result import RESULT_FILE, Found, Result, kept_recommendation, result_of, test_plan
 from scalelab.search.rule import Rule
@@ -109,11 +108,10 @@ def show_result(problem: Problem, console: Console) -> bool:
         say(console, f"no trial of {problem.name} ended well: {_counts(found.outcomes)}", "yellow")
     else:
         _show_found(found, found.winner, console)
-    where = problem.folder / JOURNAL if problem.settings.storage is None else shown(problem.settings.storage)
     saved = f", {found.saved_flops:.2e} saved by stopping {found.outcomes['PRUNED']}" if found.saved_flops else ""
     spent = f"{found.spent_flops:.2e} FLOPs{saved}"
     say(console, f"{_counts(found.outcomes)}, {spent}; result: {problem.folder / RESULT_FILE}")
-    say(console, f"study: {where}; laws from its runs: scalelab fit {problem.folder}")
+    say(console, f"study: {problem.storage_shown}; laws from its runs: scalelab fit {problem.folder}")
     return trials_left(problem, past) <= 0 or waits_for_budget
 
 

@@ -12,6 +12,7 @@ from scalelab.composing import Multirun, as_mapping, refusing
 from scalelab.config import spec_from_config
 from scalelab.errors import Refused
 from scalelab.plan import PlannedRun, planned
+from scalelab.readers.optuna_study import JOURNAL, shown
 from scalelab.search.settings import Settings, read
 from scalelab.search.space import Space, space_of
 from scalelab.spec import RunSpec, as_plain
@@ -34,6 +35,11 @@ class Problem:
     def folder(self) -> Path:
         """Of the study: its runs, its journal, its result."""
         return self.asked.folder
+
+    @property
+    def storage_shown(self) -> str:
+        """Where its study is kept, as it may be printed."""
+        return str(self.folder / JOURNAL) if self.settings.storage is None else shown(self.settings.storage)
 
     @cached_property
     def tuning_seeds(self) -> tuple[int, ...]:
@@ -94,7 +100,9 @@ class Problem:
             "objectives": {str(place): name for place, name in enumerate(self.settings.objectives)},
             "tuning_seeds": {str(place): seed for place, seed in enumerate(self.tuning_seeds)},
             "pruner": {key: value for key, value in self.settings.pruner.items() if value != "none"},
-            "fixed": {key: value for key, value in fixed.items() if not key.startswith("data.options")},
+            "fixed": {
+                key: value for key, value in fixed.items() if not key.startswith(("data.options", "command.options"))
+            },
         }
 
 

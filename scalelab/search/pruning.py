@@ -26,7 +26,8 @@ from scalelab.pruners.continuing import CONTINUES
 from scalelab.readers.optuna_study import JOURNAL, shown
 from scalelab.readers.optuna_trials import IDENTITY
 from scalelab.search.rule import Rule
-from scalelab.search.study import readable, storage_of, trial_id
+from scalelab.search.storage import readable, storage_of
+from scalelab.search.study import trial_id
 from scalelab.search_views import quiet
 from scalelab.spec import RunSpec
 from scalelab.trials import RunFolder, Trial

@@ -1,5 +1,6 @@
 """The Optuna study behind a search: where it is kept, and whether it is this search's."""
 
+import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -8,22 +9,25 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-from optuna.storages import BaseStorage, JournalStorage, RDBStorage
-from optuna.storages.journal import JournalFileBackend
+from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
-from scalelab.claims import claim
+from scalelab.claims import Claim, claim
 from scalelab.errors import Refused
 from scalelab.pruners.continuing import CONTINUES
-from scalelab.readers.optuna_study import JOURNAL, shown
 from scalelab.readers.optuna_trials import IDENTITY
 from scalelab.search.objectives import Told
+from scalelab.search.owners import Work
 from scalelab.search.problem import Problem
 from scalelab.search.rule import Rule, rule_of
 from scalelab.search.space import Space
+from scalelab.search.storage import readable, storage_of
+from scalelab.search_views import WORK
 from scalelab.trials import Outcome
 
-CLAIM = ".search"  # of the process that searches, see `claims`
+CLAIM = ".search"  # of the process that asks or tells, see `claims`
+PATIENCE_SECONDS = 900.0  # with another one that does
+POLL_SECONDS = 0.02
 HORIZON = "horizon.tokens"  # of what is fixed, where the study was begun
 REACHED = "tokens"  # to which they were raised since
 OURS = "another study=NAME, with warm_start to begin from what that one found"
@@ -41,6 +45,11 @@ class Study:
         """A new trial with its parameters."""
         number = self.optuna.ask(space.distributions).number
         return self.optuna.get_trials(deepcopy=False)[number]
+
+    def note(self, number: int, work: Work) -> None:
+        """Keep with a trial who is at work on it."""
+        at = trial_id(self.storage, self.optuna.study_name, number)
+        self.storage.set_trial_user_attr(at, WORK, work.plain)
 
     def tell(self, trial: FrozenTrial, found: Told, objectives: Sequence[str]) -> None:
         """What came of a trial, its attributes first: killed in between, it is told again."""
@@ -113,34 +122,49 @@ def existing(problem: Problem) -> optuna.Study | None:
         return study
 
 
-@contextmanager
-def opened(problem: Problem, sampler: optuna.samplers.BaseSampler) -> Iterator[Study]:
-    """The study of a search, begun if it was not, for this process alone.
+def opened(problem: Problem, sampler: optuna.samplers.BaseSampler) -> Study:
+    """The study of a search, begun if it was not; any number of processes open it.
 
     Raises:
-        Refused: as `existing`, and while another process is searching.
+        Refused: as `existing`.
     """
     problem.folder.mkdir(parents=True, exist_ok=True)
-    if (mine := claim(problem.folder / CLAIM)) is None:
-        raise Refused(f"{problem.folder} is being searched by another process: wait for it, or end it")
+    with exclusively(problem.folder), readable(problem.settings.storage, problem.folder):
+        storage = storage_of(problem.settings.storage, problem.folder, create=True)
+        assert storage is not None
+        study = optuna.create_study(
+            storage=storage, sampler=sampler, study_name=problem.name,
+            directions=["minimize"] * len(problem.settings.objectives), load_if_exists=True,
+        )  # fmt: skip
+        if study.user_attrs or study.get_trials(deepcopy=False):
+            _check(problem, study)
+            sampler.reseed_rng()  # or it would draw again what it, or another worker's, drew first
+        else:
+            study.set_user_attr(IDENTITY, {**problem.identity, "folder": str(problem.folder.resolve())})
+        if (rule := rule_in(problem, study)) is not None:
+            study.pruner = rule.pruner()
+            if rule.deepens and study.user_attrs[IDENTITY].get(REACHED) != rule.horizon:
+                study.set_user_attr(IDENTITY, {**study.user_attrs[IDENTITY], REACHED: rule.horizon})
+    return Study(optuna=study, storage=storage, rule=rule)
+
+
+@contextmanager
+def exclusively(folder: Path) -> Iterator[Claim]:
+    """Be the one process that asks, adopts or tells in the search of a folder, for moments.
+
+    Raises:
+        Refused: where another one does not let go.
+    """
+    until = time.monotonic() + PATIENCE_SECONDS
+    while (mine := claim(folder / CLAIM)) is None:
+        if time.monotonic() > until:
+            raise Refused(
+                f"{folder / CLAIM} was held by another process for {PATIENCE_SECONDS:g} s: is one of its workers"
+                " stopped (Ctrl-Z)? end it, and launch again"
+            )
+        time.sleep(POLL_SECONDS)
     try:
-        with readable(problem.settings.storage, problem.folder):
-            storage = storage_of(problem.settings.storage, problem.folder, create=True)
-            assert storage is not None
-            study = optuna.create_study(
-                storage=storage, sampler=sampler, study_name=problem.name,
-                directions=["minimize"] * len(problem.settings.objectives), load_if_exists=True,
-            )  # fmt: skip
-            if study.user_attrs or study.get_trials(deepcopy=False):
-                _check(problem, study)
-                sampler.reseed_rng()  # or it would draw again what it drew first
-            else:
-                study.set_user_attr(IDENTITY, {**problem.identity, "folder": str(problem.folder.resolve())})
-            if (rule := rule_in(problem, study)) is not None:
-                study.pruner = rule.pruner()
-                if rule.deepens and study.user_attrs[IDENTITY].get(REACHED) != rule.horizon:
-                    study.set_user_attr(IDENTITY, {**study.user_attrs[IDENTITY], REACHED: rule.horizon})
-        yield Study(optuna=study, storage=storage, rule=rule)
+        yield mine
     finally:
         mine.release()
 
@@ -154,58 +178,6 @@ def rule_in(problem: Problem, study: optuna.Study | None) -> Rule | None:
     begun = {} if study is None else study.user_attrs.get(IDENTITY, {}).get("fixed", {})
     horizon = problem.spec({}).horizon.tokens
     return rule_of(problem.settings.pruner, horizon, first=begun.get(HORIZON, horizon))
-
-
-@contextmanager
-def readable(url: str | None, folder: Path) -> Iterator[None]:
-    """A storage's errors as `Refused`, in one line; a study's journal is in its folder where there is no URL."""
-    import sqlalchemy
-
-    where = folder / JOURNAL if url is None else shown(url)
-    try:
-        yield
-    except (
-        sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.StorageInternalError, ImportError, RuntimeError, ValueError,
-    ) as error:  # fmt: skip
-        # SQLAlchemy says ImportError for an absent driver, Optuna RuntimeError for another schema, JSON ValueError.
-        if isinstance(error, Refused):
-            raise
-        raise Refused(f"storage {where} cannot be used: {str(error).splitlines()[0]}") from None
-
-
-def storage_of(url: str | None, folder: Path, *, create: bool) -> BaseStorage | None:
-    """The storage that holds the study of a folder; None where there is none and none is to be made."""
-    if url is None:
-        path = folder / JOURNAL
-        if not create and not path.exists():
-            return None
-        if create:
-            _mend(path)
-        return JournalStorage(JournalFileBackend(str(path)))
-    import sqlalchemy
-
-    if "://" not in url:
-        raise Refused(f"storage={url}: accepted is a URL, sqlite:///PATH or another of SQLAlchemy's, or null")
-    file = url.partition(":///")[2] if url.startswith("sqlite") else ""
-    if file and not Path(file).absolute().parent.is_dir():
-        raise Refused(f"storage={url}: there is no folder {Path(file).parent}")
-    if not create:
-        if file and not Path(file).exists():
-            return None
-        engine = sqlalchemy.create_engine(url)
-        has_studies = sqlalchemy.inspect(engine).has_table("studies")
-        engine.dispose()
-        if not has_studies:
-            return None
-    return RDBStorage(url)
-
-
-def _mend(path: Path) -> None:
-    """Undo what a killed writer left in a journal: its lock, and a line without an end. We hold the study's lock."""
-    Path(f"{path}.lock").unlink(missing_ok=True)
-    if path.exists() and not (text := path.read_bytes()).endswith(b"\n"):
-        with path.open("r+b") as file:
-            file.truncate(text.rfind(b"\n") + 1)
 
 
 def _check(problem: Problem, study: optuna.Study) -> None:

@@ -12,7 +12,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from scalelab.errors import Refused
 from scalelab.overrides import overrides_of
-from scalelab.readers.optuna_study import open_study
+from scalelab.readers.optuna_study import open_study, shown
 from scalelab.search.objectives import told
 from scalelab.search.problem import Problem
 from scalelab.search.space import written
@@ -121,7 +121,7 @@ def _settings(source: str) -> Iterator[_Runs | _Told]:
         raise Refused(f"warm_start={source}: study {study.study_name!r} maximizes, and a loss is minimized")
     for trial in study.get_trials(deepcopy=False):
         if trial.state is TrialState.COMPLETE or trial.user_attrs.get("outcome") == Outcome.DIVERGED:
-            own = (f"{source}/{trial.number}", *filter(None, _names(trial)))
+            own = (f"{shown(source)}/{trial.number}", *filter(None, _names(trial)))
             yield _Told(of=trial, names=own)
 
 

@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from scalelab.collection import COLLECTION_FILE
 from scalelab.errors import Refused
+from scalelab.status.collected import in_collection
 from scalelab.status.run import Files, RunStatus, State, newest_claim, run_status
 from scalelab.status.study import Peaks, StudyStatus, study_status
 from scalelab.trials import METRICS_FILE, SPEC_FILE, TRIAL_FILE
@@ -21,6 +23,7 @@ class Look:
 
     folders: Sequence[Path]
     _final: dict[str, RunStatus] = field(default_factory=dict, init=False)
+    _collections: dict[str, int] = field(default_factory=dict, init=False)  # by study: when what was read was written
 
     def studies(self, *, now: float | None = None) -> tuple[StudyStatus, ...]:
         """Every study at or below the folders, by its folder: the runs beside each other in one.
@@ -60,9 +63,19 @@ class Look:
         if MARKS & entries.keys() or newest_claim(entries) is not None:
             yield folder, entries
             return
+        if COLLECTION_FILE in entries:
+            self._take_up(folder, entries[COLLECTION_FILE].stat().st_mtime_ns)
         for name, entry in sorted(entries.items()):
             if not name.startswith(".") and entry.is_dir(follow_symlinks=False):
                 yield from self._run_folders(entry.path)
+
+
+    def _take_up(self, study: str, written: int) -> None:
+        """The final runs of a study's collection, which need not be looked at; they count where their folders are."""
+        if self._collections.get(study) != written:
+            self._collections[study] = written
+            for name, found in in_collection(Path(study)):
+                self._final.setdefault(f"{study}{os.sep}{name}", found)
 
 
 def look(folders: Sequence[Path], *, now: float | None = None) -> tuple[StudyStatus, ...]:

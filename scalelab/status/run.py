@@ -118,17 +118,33 @@ def _again(files: Files) -> bool:
 
 def _ended(plain: Mapping[str, Any]) -> RunStatus:
     said = plain.get("provenance", {})
-    known = {"host", "device", "threads", "torch"} <= set(said)
-    energy, tokens, flops = plain.get("energy_joules"), int(plain.get("tokens_seen", 0)), plain.get("cost_flops", 0)
-    return RunStatus(
-        state=State(plain["outcome"]), tokens=tokens, horizon=int(plain["spec"]["horizon"]["tokens"]),
-        flops=flops * (tokens - plain.get("trunk_tokens", 0)) / tokens if tokens else 0.0,
-        flops_per_token=flops / tokens if tokens else None,
-        seconds=float(plain.get("seconds", 0.0)), energy_joules=None if energy is None else float(energy),
-        machine=Machine(
-            host=said["host"], device=said["device"], threads=int(said["threads"]), torch=said["torch"]
-        ) if known else None,
+    return ended(
+        outcome=plain["outcome"], horizon=int(plain["spec"]["horizon"]["tokens"]),
+        tokens=int(plain.get("tokens_seen", 0)), trunk=plain.get("trunk_tokens", 0), flops=plain.get("cost_flops", 0),
+        seconds=plain.get("seconds", 0.0), energy=plain.get("energy_joules"),
+        machine=machine(*(said.get(name) for name in ("host", "device", "threads", "torch"))),
     )  # fmt: skip
+
+
+def ended(
+    *, outcome: str, horizon: int, tokens: int, trunk: int, flops: float, seconds: float, energy: float | None,
+    machine: Machine | None,
+) -> RunStatus:  # fmt: skip
+    """How a run stands that has a trial, from what that says: FLOPs of the whole run, the trunk's in them."""
+    return RunStatus(
+        state=State(outcome), tokens=tokens, horizon=horizon,
+        flops=flops * (tokens - trunk) / tokens if tokens else 0.0,
+        flops_per_token=flops / tokens if tokens else None,
+        seconds=float(seconds), energy_joules=None if energy is None else float(energy), machine=machine,
+    )  # fmt: skip
+
+
+@lru_cache(maxsize=4096)
+def machine(host: str | None, device: str | None, threads: str | None, torch: str | None) -> Machine | None:
+    """The machine that a provenance names; None where it does not say all of it."""
+    if host is None or device is None or threads is None or torch is None:
+        return None
+    return Machine(host=host, device=device, threads=int(threads), torch=torch)
 
 
 def _not_ended(files: Files, trial: Mapping[str, Any] | None, *, now: float) -> RunStatus:

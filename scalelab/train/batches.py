@@ -27,10 +27,15 @@ def corpus_of(spec: RunSpec) -> Corpus:
 
 
 class Batches:
-    """What members read, from a corpus on the host or, where it fits on another device, from a copy of it there."""
+    """What members read, from a corpus on the host or, where it fits on another device, from a copy of it there.
 
-    def __init__(self, corpus: Corpus, spec: RunSpec, device: str) -> None:
+    Of each batch `part` (which, of how many) is read.
+    """
+
+    def __init__(self, corpus: Corpus, spec: RunSpec, device: str, *, part: tuple[int, int] = (0, 1)) -> None:
         self.corpus, self.spec, self.device = corpus, spec, device
+        which, parts = part
+        self.rows = slice(which * spec.sequences // parts, (which + 1) * spec.sequences // parts)
         self.drawn: dict[int, tuple[int, np.ndarray]] = {}  # by member: the first step, and its windows [steps, B]
         self.copy: Tensor | None = None
         if device != "cpu" and corpus.train.nbytes <= COPIED_BYTES:
@@ -60,7 +65,7 @@ class Batches:
                 context=spec.shape.context,
             )  # fmt: skip
             self.drawn[member.index] = begin, drawn
-        windows: np.ndarray = drawn[member.step - begin]
+        windows: np.ndarray = drawn[member.step - begin, self.rows]
         return windows
 
     def forget(self, member: Member) -> None:

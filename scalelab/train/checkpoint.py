@@ -14,6 +14,7 @@ from scalelab.spec import RunSpec
 from scalelab.train.member import State
 
 CHECKPOINT_FILE = "checkpoint.pt"
+SHARDED = "checkpoint.dcp"  # a folder: of a run in several processes (`spread`)
 VERSION = 1
 UNREADABLE = (
     RuntimeError, EOFError, KeyError, ValueError, pickle.UnpicklingError, zipfile.BadZipFile, zlib.error,

@@ -7,6 +7,17 @@ import torch
 from scalelab.train.member import Member
 from scalelab.trials import Outcome, Trial
 
+DIVERGED_ABOVE_START_NATS = 1.0  # assumed: a run that ends this much worse than it began has diverged
+
+
+def validated(member: Member, device: str, beside: int, loss: tuple[float, float]) -> Trial:
+    """The trial of a member that has come to its horizon, with its validation loss and the standard error of that."""
+    mean, start = loss[0], member.first_loss
+    if mean <= start + DIVERGED_ABOVE_START_NATS:
+        return ended(member, device, beside, loss=loss)
+    reason = f"validation loss {mean:.3f} against {start:.3f} nats at the start"
+    return ended(member, device, beside, diverged=reason)
+
 
 def ended(
     member: Member,

@@ -1,6 +1,7 @@
 """The loop over a population's steps: who joins, who leaves, what is told to whom."""
 
 import math
+import shutil
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,14 +15,13 @@ from scalelab.machine import Meter, cpu_share
 from scalelab.spec import RunSpec
 from scalelab.train import checkpoint
 from scalelab.train.batches import Batches, corpus_of
-from scalelab.train.ended import ended
-from scalelab.train.member import Member, begun, on_curve
+from scalelab.train.ended import ended, validated
+from scalelab.train.member import Member, begun, on_curve, record
 from scalelab.train.population import Population, stacks
 from scalelab.train.starts import Starts
 from scalelab.train.watch import Watch
 from scalelab.trials import Outcome, Trial
 
-DIVERGED_ABOVE_START_NATS = 1.0  # assumed: a run that ends this much worse than it began has diverged
 SAVE_SECONDS = 300.0  # of a run's own time, from one checkpoint to the next
 UNREAD_STEPS = 32  # on a GPU: the host reads the losses this often, and does not wait in between
 
@@ -137,9 +137,9 @@ class Loop:
                 if step == 0:
                     member.first_loss = mean
                 if on_curve(member.spec, step, loss):
-                    self._tell(member, _values(member, step, loss))
+                    self._tell(member, record(member, step, loss))
                 elif self.starts.forks.get(member.index):  # a shorter branch has more steps on its curve
-                    member.records.append(_values(member, step, loss))
+                    member.records.append(record(member, step, loss))
                 if not math.isfinite(loss):
                     reason = f"training loss {loss} at step {step}"
                     self._end(member, ended(member, self.device, len(members), steps=step, diverged=reason))
@@ -166,21 +166,17 @@ class Loop:
             observer.record(values)
 
     def _validated(self, member: Member, loss: tuple[float, float], *, beside: int) -> None:
-        mean, start = loss[0], member.first_loss
         if not member.ended:
-            self._asked(member, mean, beside=beside)
-        elif mean <= start + DIVERGED_ABOVE_START_NATS:
-            self._end(member, ended(member, self.device, beside, loss=loss))
+            self._asked(member, loss[0], beside=beside)
         else:
-            reason = f"validation loss {mean:.3f} against {start:.3f} nats at the start"
-            self._end(member, ended(member, self.device, beside, diverged=reason))
+            self._end(member, validated(member, self.device, beside, loss))
 
     def _asked(self, member: Member, loss: float, *, beside: int) -> None:
         """Ask the pruner at a rung; a run that it ends is saved, and may be continued."""
         pruner = self.watches[member.index].pruner
         assert pruner is not None
         tokens = member.step * member.spec.horizon.batch_tokens
-        self._tell(member, {**_values(member, member.step, member.last_loss), "validation_loss_nats": loss})
+        self._tell(member, {**record(member, member.step, member.last_loss), "validation_loss_nats": loss})
         if reason := pruner.stops(step=member.step, tokens=tokens, loss_nats=loss):
             self._save(member)  # not as one that was asked here: launched again, it is asked again
             self._end(member, ended(member, self.device, beside, pruned=reason))
@@ -190,6 +186,7 @@ class Loop:
     def _save(self, member: Member) -> None:
         if path := self.watches[member.index].checkpoint:
             checkpoint.save(path, member.state())
+            shutil.rmtree(path.with_name(checkpoint.SHARDED), ignore_errors=True)  # of several processes, before
             member.saved_seconds = member.seconds
 
     def _end(self, member: Member, trial: Trial) -> None:
@@ -226,19 +223,9 @@ class Loop:
         return []
 
 
-def _values(member: Member, step: int, loss: float) -> dict[str, Any]:
-    horizon = member.spec.horizon
-    return {
-        "step": step,
-        "tokens": step * horizon.batch_tokens,  # seen before this step's update
-        "loss_nats": loss,
-        "lr": member.spec.hparams.lr * horizon.lr_factor(min(step, horizon.steps - 1)),
-        "seconds": member.seconds,
-    }
-
-
 def _out_of_memory(error: BaseException) -> bool:
     said = str(error)
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(
-        text in said for text in ("can't allocate memory", "not enough memory")
+        text in said
+        for text in ("can't allocate memory", "not enough memory", "CUDA error: out of memory", "_STATUS_ALLOC_FAILED")
     )

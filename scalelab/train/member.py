@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -89,6 +89,8 @@ class Member:
         """`torch.nn.utils.clip_grad_norm_`, without the product where it is one with 1."""
         grads = [parameter.grad for parameter in self.parameters if parameter.grad is not None]
         norm = torch.nn.utils.get_total_norm(grads)
+        if type(norm) is not Tensor:  # a DTensor, of parts on several processes
+            norm = cast(Any, norm).full_tensor()
         if not (norm + 1e-6) <= most:  # a NaN goes on into the gradients, as there
             torch.nn.utils.clip_grads_with_norm_(self.parameters, most, norm)
 
@@ -101,13 +103,13 @@ class Member:
             "optimizer": self.optimizer_state(),
         }
 
-    def optimizer_state(self) -> OptimizerState:
+    def optimizer_state(self, *, copies: bool = True) -> OptimizerState:
         """What the optimizers keep, by the names of the network's parameters; nothing before the first step."""
         if self.shared is not None:
             return self.shared[0].state(self.shared[1])
         names: dict[Tensor, str] = {parameter: name for name, parameter in self.network.named_parameters()}
         found = {
-            names[parameter]: {key: _copy(value) for key, value in state.items()}
+            names[parameter]: {key: _copy(value) if copies else value for key, value in state.items()}
             for optim in self.optims
             for parameter, state in optim.state.items()
         }
@@ -118,6 +120,18 @@ def on_curve(spec: RunSpec, step: int, loss: float) -> bool:
     """Whether the curve of a run has that step: about a hundred, the last, and one whose loss is not finite."""
     steps = spec.horizon.steps
     return step % max(1, steps // LOG_POINTS) == 0 or step == steps - 1 or not math.isfinite(loss)
+
+
+def record(member: Member, step: int, loss: float) -> dict[str, Any]:
+    """What is told of a step: tokens are those seen before its update, `lr` is the base's."""
+    horizon = member.spec.horizon
+    return {
+        "step": step,
+        "tokens": step * horizon.batch_tokens,
+        "loss_nats": loss,
+        "lr": member.spec.hparams.lr * horizon.lr_factor(min(step, horizon.steps - 1)),
+        "seconds": member.seconds,
+    }
 
 
 def _copy(value: Any) -> Any:

@@ -126,10 +126,10 @@ class Population:
         for batch in batches:
             with _precision(self.spec, batch.device):
                 found.append(chosen.losses(batch.expand(len(places), *batch.shape)))
-        return [_mean(row) for row in torch.cat(found, dim=1).cpu()]
+        return [mean_and_error(row) for row in torch.cat(found, dim=1).cpu()]
 
 
-def _mean(losses: Tensor) -> tuple[float, float]:
+def mean_and_error(losses: Tensor) -> tuple[float, float]:
     error = losses.std().item() / len(losses) ** 0.5 if len(losses) > 1 else float("nan")
     return losses.mean().item(), error
 

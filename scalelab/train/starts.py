@@ -3,6 +3,7 @@
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from scalelab.spec import RunSpec
@@ -46,7 +47,7 @@ class Starts:
     def saved(self, index: int) -> Start:
         """A run from its own checkpoint, from that of a run that does the same until there, or from the start."""
         watch, spec = self.watches[index], self.specs[index]
-        own = checkpoint.load(watch.checkpoint, spec, self.device) if watch.checkpoint else None
+        own = self._own(watch.checkpoint, spec) if watch.checkpoint else None
         if own is not None or (other := watch.begins) is None:
             return Start(index, own)
         state = checkpoint.load(other.checkpoint, other.spec, self.device)
@@ -55,6 +56,14 @@ class Starts:
         told = tuple(values for values in other.records if values["step"] < state["step"])
         # Whoever stopped the other one there has let this one go on.
         return Start(index, {**_branched(state, spec), "rung": state["step"]}, told)
+
+    def _own(self, path: Path, spec: RunSpec) -> State | None:
+        """What was saved of a run, also by several processes."""
+        if (sharded := path.with_name(checkpoint.SHARDED)).exists():
+            from scalelab.train.spread.checkpoint import whole  # of little use to most
+
+            return whole(sharded, spec, self.device)
+        return checkpoint.load(path, spec, self.device)
 
     def due(self, member: Member) -> bool:
         """Whether somebody branches off here."""

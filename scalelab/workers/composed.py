@@ -19,8 +19,10 @@ from omegaconf import DictConfig, OmegaConf
 from scalelab import preflight
 from scalelab.composing import as_mapping
 from scalelab.config import spec_from_config
+from scalelab.parallel import Parallel
 from scalelab.spec import RunSpec
 from scalelab.trials import RunFolder
+from scalelab.workers.job import sink_of
 
 PLACES = ("out", "study")  # keys of which the folder is made
 INTERPOLATED = re.compile(r"\$\{([^{}]*)\}")
@@ -53,16 +55,21 @@ class Composed:
     device: str
     threads: int
     compiled: bool
+    parallel: Parallel
     tracker: Mapping[str, Any]
     pruning: int | None
 
 
 @dataclass(kw_only=True)
 class Composer:
-    """Composes the jobs of a sweep, whose configuration is `config`, as Hydra's `loader` would."""
+    """Composes the jobs of a sweep, whose configuration is `config`, as Hydra's `loader` would.
+
+    `elsewhere`: whether they are for another machine, whose devices nobody here knows.
+    """
 
     loader: ConfigLoader
     config: DictConfig
+    elsewhere: bool = False
     _common: Mapping[str, Any] = field(init=False)
     _bases: dict[tuple[str, ...], Base] = field(default_factory=dict, init=False)
 
@@ -75,7 +82,7 @@ class Composer:
         base, put = self._base(overrides, read)
         plain = with_values(base.resolved, put)
         spec = spec_from_config(plain)
-        device, threads = preflight.device_and_threads(plain)
+        device, threads = preflight.device_and_threads(plain, elsewhere=self.elsewhere)
         return Composed(
             number=number,
             overrides=tuple(overrides),
@@ -86,7 +93,8 @@ class Composer:
             device=device,
             threads=threads,
             compiled=preflight.compiled(plain),
-            tracker=plain["tracker"],
+            parallel=preflight.spread(plain, spec),
+            tracker=sink_of(plain["tracker"], sweeper=str(base.hydra["sweeper"]["_target_"])),
             pruning=preflight.pruning(plain),
         )
 

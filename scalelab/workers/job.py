@@ -3,10 +3,18 @@
 from collections.abc import Mapping
 from typing import Any
 
+from scalelab.composing import SEARCHES
 from scalelab.jobs import Job
 from scalelab.spec import RunSpec
 from scalelab.trackers import tracker
 from scalelab.trials import RunFolder
+
+
+def sink_of(tracker: Mapping[str, Any], *, sweeper: str) -> Mapping[str, Any]:
+    """A tracker's configuration with what the run is for, where it asks and does not say."""
+    if tracker.get("job_type", "") is not None:
+        return tracker
+    return {**tracker, "job_type": "trial" if sweeper.endswith(SEARCHES) else "proxy"}
 
 
 def job_of(spec: RunSpec, folder: RunFolder, *, sink: Mapping[str, Any], pruning: int | None) -> Job:

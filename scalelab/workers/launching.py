@@ -1,6 +1,7 @@
 """A batch of Hydra's jobs, trained by the pool: what is composed, grouped, retried, and returned."""
 
 import os
+import signal
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -11,9 +12,11 @@ from hydra.core.config_loader import ConfigLoader
 from hydra.core.utils import JobReturn, JobRuntime, JobStatus, setup_globals
 from omegaconf import DictConfig
 
+from scalelab import stopping
 from scalelab.claims import claim
 from scalelab.errors import Refused
 from scalelab.jobs import CLAIM
+from scalelab.parallel import Parallel
 from scalelab.trials import TRIAL_FILE, Outcome, Trial
 from scalelab.values import integer
 from scalelab.workers.composed import Composed, Composer
@@ -51,22 +54,30 @@ def launched(
 ) -> list[JobReturn]:
     """The returns of these jobs, numbered from `first`, in their order, when all have ended."""
     setup_globals()
-    _refuse_what_needs_hydras_own_job(config)
+    refuse_what_needs_hydras_own_job(config, launcher="fused")
     Path(str(config.hydra.sweep.dir)).mkdir(parents=True, exist_ok=True)
     composer = Composer(loader=loader, config=config)
     jobs = {number: composer.job(overrides, number) for number, overrides in enumerate(job_overrides, start=first)}
     batch = _Batch(jobs=jobs, settings=settings)
-    alike: dict[tuple[str, int, bool], dict[int, Composed]] = {}
+    alike: dict[tuple[str, int, bool, Parallel], dict[int, Composed]] = {}
     for number, job in jobs.items():
-        alike.setdefault((job.device, job.threads, job.compiled), {})[number] = job
-    for (device, threads, _), group in alike.items():
-        devices = devices_for(device, threads=threads, workers=settings.workers, gpus=_gpus)
+        alike.setdefault((job.device, job.threads, job.compiled, job.parallel), {})[number] = job
+    for (device, threads, _, parallel), group in alike.items():
+        devices = devices_for(device, threads=threads * parallel.processes, workers=settings.workers, gpus=_gpus)
+        if parallel.processes > 1 and device != "cpu":
+            if settings.workers != 1:
+                raise Refused(
+                    f"hydra/launcher=fused with runs of {parallel.processes} processes, which have a GPU each: accepted"
+                    " is hydra.launcher.workers=1, one run at a time"
+                )
+            devices = [device]
         cut = tasks(
-            {number: job.spec for number, job in group.items()},
-            workers=len(devices), members=settings.members, on_gpu=device.startswith("cuda"),
+            {number: job.spec for number, job in group.items()}, workers=len(devices),
+            members=1 if parallel.spreads else settings.members, on_gpu=device.startswith("cuda"),
         )  # fmt: skip
-        POOL.run(cut, devices, order=batch.order, done=batch.done)
-    return [_returned(job, batch.came[number]) for number, job in jobs.items()]
+        with stopping.heeding(signal.SIGTERM):
+            POOL.run(cut, devices, order=batch.order, done=batch.done)
+    return [returned(job, batch.came[number]) for number, job in jobs.items()]
 
 
 @dataclass(kw_only=True)
@@ -80,12 +91,13 @@ class _Batch:
     def order(self, task: Task, device: str) -> Order:
         jobs = [self.jobs[number] for number in task.jobs]
         return Order(
-            jobs=[_asked(job) for job in jobs],
+            jobs=[asked(job) for job in jobs],
             device=device,
             threads=jobs[0].threads,
             members=task.members,
             compiled=jobs[0].compiled,
             halvings=task.deaths,
+            parallel=jobs[0].parallel,
         )
 
     def done(self, task: Task, answer: Answer | Died) -> list[Task]:
@@ -100,14 +112,14 @@ class _Batch:
             for number in left:
                 error = RuntimeError(f"{self.jobs[number].folder.path}: {answer.reason}")
                 self.came[number] = error
-                _leave_failed(self.jobs[number], str(error))
+                leave_failed(self.jobs[number], str(error))
             return []
         if len(task.jobs) > 1:  # whose fault it is shows when each runs alone, as the others are to
             return [replace(task, jobs=(number,), cost=task.cost / len(task.jobs)) for number in left]
         for number in left:
             self.came[number] = answer
             if not (self.jobs[number].folder.path / TRIAL_FILE).exists():  # it went wrong before the run was begun
-                _leave_failed(self.jobs[number], f"{type(answer).__name__}: {answer}")
+                leave_failed(self.jobs[number], f"{type(answer).__name__}: {answer}")
         return []
 
     def _is_final(self, number: int) -> bool:
@@ -119,18 +131,20 @@ class _Batch:
         return trial is not None
 
 
-def _asked(job: Composed) -> Asked:
+def asked(job: Composed) -> Asked:
+    """A job as an order has it."""
     return Asked(
         spec=job.spec, folder=job.folder, tracker=job.tracker, pruning=job.pruning, files=hydra_files(job)
     )  # fmt: skip
 
 
-def _leave_failed(job: Composed, reason: str) -> None:
+def leave_failed(job: Composed | Asked, reason: str) -> None:
     """A FAILED trial for a run whose worker could not leave one; none in a folder that is another's or not to be had.
 
     What is returned to Hydra says why in any case.
     """
     with suppress(Refused, OSError):
+        job.folder.path.mkdir(parents=True, exist_ok=True)
         mine = claim(job.folder.path / CLAIM)
         if mine is not None and job.folder.final(job.spec) is None:
             job.folder.write(Trial(spec=job.spec, outcome=Outcome.FAILED, loss_nats=None, reason=reason))
@@ -138,7 +152,8 @@ def _leave_failed(job: Composed, reason: str) -> None:
             mine.release()
 
 
-def _returned(job: Composed, came: float | Exception | None) -> JobReturn:
+def returned(job: Composed, came: float | Exception | None) -> JobReturn:
+    """What Hydra is given back for a job: FAILED with what was raised, or COMPLETED with its loss."""
     found = JobReturn(
         overrides=list(job.overrides), working_dir=os.getcwd(), task_name=JobRuntime.instance().get("name")
     )
@@ -147,14 +162,15 @@ def _returned(job: Composed, came: float | Exception | None) -> JobReturn:
     return found
 
 
-def _refuse_what_needs_hydras_own_job(config: DictConfig) -> None:
+def refuse_what_needs_hydras_own_job(config: DictConfig, *, launcher: str) -> None:
+    """Refuse what Hydra does around each job, of a launcher whose workers train many at once."""
     for key, usual in (("callbacks", {}), ("job.env_set", {}), ("job.env_copy", []), ("job.chdir", False)):
         at = config.hydra
         for name in key.split("."):
             at = at[name]
         if at and at != usual:
-            raise Refused(f"hydra.{key}={at} with hydra/launcher=fused, whose workers train many jobs at once: choose"
-                          " hydra/launcher=basic or joblib")  # fmt: skip
+            raise Refused(f"hydra.{key}={at} with hydra/launcher={launcher}, whose workers train many jobs at once:"
+                          " choose hydra/launcher=basic or joblib")  # fmt: skip
 
 
 def _gpus() -> int:

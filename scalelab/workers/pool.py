@@ -8,6 +8,7 @@ import contextlib
 import multiprocessing
 import signal
 import sys
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -15,12 +16,15 @@ from multiprocessing import forkserver
 from multiprocessing.connection import Connection, wait
 from typing import cast
 
+from scalelab import stopping
 from scalelab.workers.environment import worker_environment
-from scalelab.workers.serve import Answer, Order, serve
+from scalelab.workers.serve import GRACE_SECONDS, Answer, Order, serve
 from scalelab.workers.tasks import Task
 
 # A fork of a process that has imported torch starts in no time. Only Linux's system libraries are made for that.
 CONTEXT = multiprocessing.get_context("forkserver") if sys.platform == "linux" else multiprocessing.get_context("spawn")
+
+POLL_SECONDS = 0.5  # from one look at whether this process was asked to stop to the next
 
 
 @dataclass(frozen=True)
@@ -104,7 +108,10 @@ class Pool:
                     task = waiting.popleft()
                     busy[worker.connection] = task, place, device
                     self._give(worker, order(task, device))
-                for ready in wait(list(busy)):
+                if stopping.asked():
+                    self.stop()
+                    raise stopping.Stopped
+                for ready in wait(list(busy), POLL_SECONDS):
                     task, place, device = busy.pop(cast(Connection, ready))
                     answer = self.workers[device, place].answer()
                     if isinstance(answer, Died):
@@ -121,6 +128,15 @@ class Pool:
         # If it has died since its last answer, `answer` will find that.
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             worker.connection.send(order)
+
+    def stop(self) -> None:
+        """Ask all workers to stop: those that train save what they train, and have some time for it."""
+        for worker in self.workers.values():
+            worker.process.terminate()
+        until = time.monotonic() + GRACE_SECONDS
+        for worker in self.workers.values():
+            worker.process.join(max(0.0, until - time.monotonic()))
+        self.end()
 
     def end(self) -> None:
         """End all workers at once."""

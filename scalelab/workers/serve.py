@@ -13,6 +13,7 @@ from typing import Any
 
 from scalelab import stopping
 from scalelab.jobs import run_jobs
+from scalelab.parallel import USUAL, Parallel
 from scalelab.spec import RunSpec
 from scalelab.trials import RunFolder
 from scalelab.workers.job import job_of
@@ -39,6 +40,7 @@ class Order:
     members: int | None
     compiled: bool = False
     halvings: int = 0
+    parallel: Parallel = USUAL
 
 
 GRACE_SECONDS = 20.0  # for saving what is in training when whoever ordered it is gone
@@ -93,6 +95,6 @@ def trained(order: Order) -> list[float | None]:
     jobs = [job_of(job.spec, job.folder, sink=job.tracker, pruning=job.pruning) for job in order.jobs]
     trials = run_jobs(
         jobs, device=order.device, threads=order.threads, members=max(1, members >> order.halvings),
-        compiled=order.compiled,
+        compiled=order.compiled, parallel=order.parallel,
     )  # fmt: skip
     return [None if trial is None else trial.loss_nats for trial in trials]

@@ -45,7 +45,7 @@ def tasks(
     groups: list[_Cut] = []
     for group in by_program(whole).values():
         spec = whole[group[0]]
-        most = members or (GPU_MEMBERS if on_gpu else usual_members(spec))
+        most = 1 if spec.command else members or (GPU_MEMBERS if on_gpu else usual_members(spec))
         # Those that take as many steps stand together: they end together.
         units = sorted(
             _families({numbers[at]: whole[at] for at in group}),
@@ -56,7 +56,7 @@ def tasks(
     made = [
         Task(
             jobs=tuple(number for unit in cut.units for number in unit),
-            members=None if on_gpu and members is None else cut.most,
+            members=None if on_gpu and members is None and specs[cut.units[0][0]].command is None else cut.most,
             cost=cut.cost,
         )
         for cut in _balanced(groups, workers)

@@ -13,25 +13,26 @@ PACKAGE = ROOT / "scalelab"
 
 # In the direction of the data: a room may import those of the rows above it, and those of its own row.
 ORDER: tuple[tuple[str, ...], ...] = (
-    ("claims", "console", "errors", "files", "scale", "stopping"),
-    ("answering", "named", "shape", "values"),
+    ("claims", "console", "counted", "errors", "files", "scale", "stopping"),
+    ("answering", "named", "secrets", "shape", "values"),
     ("parametrizations",),
     ("models", "optimizers"),
-    ("hparams", "compare"),
+    ("hparams", "compare", "external"),
     ("spec",),
     ("resolve",),
-    ("data", "derivations", "programs", "trunks"),
+    ("data", "derivations", "parallel", "programs", "trunks"),
     ("trials", "machine"),
+    ("collection",),
     ("laws",),
     ("samplers", "pruners"),
     ("config", "readers", "recipe"),
     ("target", "confirm", "trackers", "evidence", "overrides", "explain", "search_views"),
-    ("composing", "preflight"),
+    ("composing", "hydra_errors", "preflight"),
     ("recommend",),
     ("networks",),
     ("optim",),
     ("modules",),
-    ("train", "probe"),
+    ("train", "probe", "command"),
     ("jobs", "lr_range"),
     ("plots", "progress", "status", "show_tables", "show_explained", "show_checks", "catalogue_tables"),
     ("report", "show", "show_laws", "plan", "catalogue", "plots_checks", "show_lr_range", "show_search", "show_status"),
@@ -41,6 +42,7 @@ ORDER: tuple[tuple[str, ...], ...] = (
     ("engines",),
     ("launch",),
     ("commands",),
+    ("searching",),
     ("cli_search", "cli_show"),
     ("cli",),
 )
@@ -54,8 +56,8 @@ EXCEPTIONS = {
 
 LIGHT = (
     "console", "errors", "files", "named", "scale", "shape", "values",
-    "parametrizations", "optimizers", "models", "hparams", "spec", "resolve",
-    "data", "trials", "readers", "laws", "recipe", "config", "overrides", "target", "recommend", "confirm",
+    "parametrizations", "optimizers", "models", "hparams", "external", "spec", "resolve",
+    "data", "trials", "collection", "readers", "laws", "recipe", "config", "overrides", "target", "recommend", "confirm",
     "compare", "derivations", "explain", "show_tables", "show_explained", "catalogue_tables", "programs", "trunks",
     "machine", "status", "show_status",
 )  # fmt: skip

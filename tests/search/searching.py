@@ -19,6 +19,7 @@ from scalelab.readers.optuna_study import open_study
 from scalelab.search.loop import search
 from scalelab.search.problem import problem_of
 from scalelab.search.pruning import StudyPruner, pruning_of
+from scalelab.search.works import Here
 from scalelab.spec import RunSpec
 from scalelab.trials import Outcome, RunFolder, Trial
 from tests.helpers import TINY, squeezed
@@ -40,6 +41,7 @@ class Searching:
         self.specs: list[RunSpec] = []
         self.loss: Loss = bowl
         self.status = 0
+        self.together = True
         self.asked: list[tuple[int, int]] = []  # trials at their steps, by pruners
 
     def __call__(self, *overrides: str, n_trials: int = 4, sampler: str = "random") -> str:
@@ -58,7 +60,10 @@ class Searching:
                 number = job.config.pruning
                 self._run(run, None if number is None else int(number))
 
-        at_work = partial(search, problem, launch, lambda line: print(line, file=said))
+        at_work = partial(
+            search, problem, Here(launch), lambda line: print(line, file=said), most=problem.settings.n_jobs,
+            together=self.together, poll_seconds=0.01,
+        )  # fmt: skip
         self.status = commands.search(asked, at_work, console=Console(file=said, width=200), dry_run=False)
         return squeezed(said.getvalue())
 

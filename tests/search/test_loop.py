@@ -216,9 +216,10 @@ def test_an_interrupted_search_takes_up_the_trial_that_was_running(found: Search
     assert len({spec.hparams.lr for spec in found.specs}) == 5
 
 
-def test_one_search_at_a_time(found: Searching) -> None:
+def test_one_process_asks_at_a_time(found: Searching, monkeypatch: pytest.MonkeyPatch) -> None:
     Path("runs/s").mkdir(parents=True)
-    with claimed(Path("runs/s") / CLAIM), pytest.raises(Refused, match="is being searched by another process"):
+    monkeypatch.setattr("scalelab.search.study.PATIENCE_SECONDS", 0.1)
+    with claimed(Path("runs/s") / CLAIM), pytest.raises(Refused, match=r"was held by another process for 0\.1 s"):
         found(LR)
     assert found.specs == []
 

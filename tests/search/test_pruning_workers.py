@@ -14,6 +14,7 @@ from scalelab.search.loop import search
 from scalelab.search.problem import problem_of
 from scalelab.search.pruning import ANSWERS, PRUNING_FILE, pruning_of
 from scalelab.search.rule import rule_of
+from scalelab.search.works import Here
 from scalelab.spec import Horizon, RunSpec
 from scalelab.trials import RunFolder, run_folders
 from tests.helpers import TINY
@@ -74,7 +75,7 @@ def begun(*overrides: str, storage: str = "null") -> tuple[RunFolder, RunSpec]:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        search(problem_of(asked), pressed, lambda line: None)
+        search(problem_of(asked), Here(pressed), lambda line: None, most=1)
     return runs[0].folder, runs[0].spec
 
 

@@ -1,0 +1,65 @@
+"""A run as a tracker's tables show it: a name, the columns that people sort by, what it says of its curve."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from scalelab.models import count_params
+from scalelab.spec import RunSpec
+from scalelab.trials import Trial
+
+X_AXIS = "train/tokens_so_far"  # before the update of a step; `tokens` is the horizon
+CURVE = {  # of a record: the scalars, by the names that a tracker gives them
+    "loss_nats": "train/loss_nats",
+    "lr": "train/lr",
+    "seconds": "train/seconds",
+    "validation_loss_nats": "validation/loss_nats",
+}
+
+
+def name_of(spec: RunSpec) -> str:
+    """A name for people; no two runs have the same.
+
+    >>> from tests.conftest import make_spec
+    >>> name_of(make_spec())[:-14]
+    'mup adamw w64 d2 lr=0.01 tokens=640 seed=0'
+    """
+    return (
+        f"{spec.parametrization} {spec.optimizer} w{spec.shape.width} d{spec.shape.depth} lr={spec.hparams.lr:.4g}"
+        f" tokens={spec.horizon.tokens} seed={spec.seed} {spec.fingerprint}"
+    )
+
+
+def columns_of(spec: RunSpec) -> dict[str, Any]:
+    """What a study varies, by the names of a table of runs."""
+    return {
+        "parametrization": spec.parametrization,
+        "optimizer": spec.optimizer,
+        "model": spec.model,
+        "data": spec.data.name,
+        "width": spec.shape.width,
+        "depth": spec.shape.depth,
+        "params_non_embedding": count_params(spec).non_embedding,
+        "tokens": spec.horizon.tokens,
+        "batch_tokens": spec.horizon.batch_tokens,
+        "schedule": spec.horizon.schedule,
+        "lr": spec.hparams.lr,
+        "weight_decay": spec.hparams.weight_decay,
+        "seed": spec.seed,
+        "fingerprint": spec.fingerprint,
+    }
+
+
+def results_of(trial: Trial) -> dict[str, Any]:
+    """How a run ended, by the names of a table of runs."""
+    return {
+        "outcome": str(trial.outcome),
+        "loss_nats": trial.loss_nats,
+        "cost_flops": trial.cost_flops,
+        "seconds": trial.seconds,
+        "reason": trial.reason,
+    }
+
+
+def scalars_of(values: Mapping[str, Any]) -> dict[str, float]:
+    """The scalars of a record, without those that it does not have."""
+    return {named: values[ours] for ours, named in CURVE.items() if values.get(ours) is not None}

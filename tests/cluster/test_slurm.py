@@ -1,0 +1,229 @@
+"""Studies on a real SLURM: whatever dies, every run is there once, and is the run that was trained here."""
+
+import contextlib
+import json
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from scalelab.trials import RunFolder
+from tests.cluster.conftest import finished, launcher, wait_for
+from tests.cluster.slurm import Cluster
+from tests.helpers import TINY, scalelab
+
+pytestmark = [pytest.mark.slow, pytest.mark.slurm]
+
+SLURM = ("hydra/launcher=slurm", "hydra.launcher.partition=main", "hydra.launcher.poll_seconds=0.5")
+MEMBERS = "hydra.launcher.members=3"
+
+
+def numbers(run: Path) -> tuple[dict[str, Any], list[tuple[int, float | None]]]:
+    """All of a run that does not depend on when, where and in how many attempts it was trained."""
+    trial = json.loads((run / "trial.json").read_text())
+    kept = {k: v for k, v in trial.items() if k not in ("seconds", "energy_joules", "provenance")}
+    return kept, [(line["step"], line["loss_nats"]) for line in RunFolder(run).metrics()]
+
+
+def here(arguments: tuple[str, ...], folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The same study trained by this machine's own workers."""
+    (folder / "here").mkdir()
+    monkeypatch.chdir(folder / "here")
+    result = scalelab("train", "-m", "hydra/launcher=fused", *arguments)
+    assert result.exit_code == 0, result.output
+    return folder / "here" / "runs" / "adhoc"
+
+
+class Seen:
+    """Looks on, all the time: when each run's trial was written for the first time that it was final."""
+
+    def __init__(self, study: Path) -> None:
+        self.study, self.final, self.again = study, {}, []  # type: ignore[var-annotated]
+
+    def look(self) -> None:
+        for file in self.study.glob("*/trial.json"):
+            with contextlib.suppress(FileNotFoundError):
+                if json.loads(file.read_text())["outcome"] in ("OK", "DIVERGED"):
+                    written = file.stat().st_mtime_ns
+                    if self.final.setdefault(file.parent.name, written) != written:
+                        self.again.append(file.parent.name)
+
+
+@contextlib.contextmanager
+def looking(study: Path) -> Iterator[Seen]:
+    seen, stop = Seen(study), threading.Event()
+
+    def look() -> None:
+        while not stop.wait(0.2):
+            seen.look()
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    try:
+        yield seen
+    finally:
+        stop.set()
+        thread.join()
+
+
+def runs_of(study: Path, job: str) -> list[Path]:
+    """The folders of the runs that a job was given, by the study's book."""
+    entries = json.loads((study / ".engine" / "tickets.json").read_text())
+    return [study / name for entry in entries if entry["ticket"] == job for name in entry["runs"]]
+
+
+def in_training(cluster: Cluster, study: Path, *, but: set[str] = frozenset()) -> str | None:  # type: ignore[assignment]
+    """A job in the middle of training, with some way to go."""
+    if not (study / ".engine" / "tickets.json").exists():
+        return None
+    for job, state in cluster.queue().items():
+        runs = runs_of(study, job)
+        if job in but or state != "RUNNING" or not runs or any((run / "trial.json").exists() for run in runs):
+            continue
+        steps = [records[-1]["step"] for run in runs if (records := RunFolder(run).metrics())]
+        if steps and 0 < max(steps) < STEPS * 2 // 3:
+            return job
+    return None
+
+
+STEPS = 900
+TOKENS = f"tokens={64 * STEPS}"
+STUDY = (*TINY, TOKENS, "lr=0.002,0.005,0.01,0.02,0.05,0.1", "seed=0,1,2,3")
+
+
+def test_a_study_is_whole_whatever_dies(slurm: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    arguments = ("-m", *SLURM, MEMBERS, "hydra.launcher.workers=4", *STUDY)
+    study = tmp_path / "runs" / "adhoc"
+    hit: set[str] = set()
+    started = time.monotonic()
+
+    def a_job() -> str:
+        def look() -> bool:
+            assert running.poll() is None, (tmp_path / "launcher.log").read_text()
+            found.update({job} if (job := in_training(slurm, study, but=hit)) else ())
+            return bool(found)
+
+        found: set[str] = set()
+        wait_for(look, "a job in training")
+        hit.update(found)
+        return found.pop()
+
+    def say(what: str) -> None:
+        print(f"{time.monotonic() - started:6.1f} s {what}", slurm.queue())  # noqa: T201
+
+    with looking(study) as seen, launcher(arguments, tmp_path, slurm.environment) as running:
+        saved: list[Path] = []
+        for what, tell in {
+            "warning": slurm.signal,
+            "requeue": lambda job: slurm.call("scontrol", "requeue", job),
+            "cancel": lambda job: slurm.call("scancel", job),
+        }.items():
+            job = a_job()
+            say(f"{what} {job}")
+            saved += runs_of(study, job)
+            tell(job)
+            wait_for(lambda job=job: slurm.queue()[job] not in ("RUNNING", "COMPLETING"), f"the end of {job}")
+        job = a_job()
+        node = slurm.call("squeue", "--noheader", f"--job={job}", "--format=%N").strip()
+        say(f"kill {node} {job}")
+        slurm.kill(node)
+        for pid in slurm.steps(node):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        slurm.start(node)
+        say("kill slurmctld")
+        slurm.kill("slurmctld")
+        time.sleep(3)
+        slurm.start("slurmctld")
+        slurm.wait_for_controller()
+        a_job()
+        say("kill launcher")
+        running.send_signal(signal.SIGKILL)
+        running.wait()
+        with launcher(arguments, tmp_path, slurm.environment) as second:
+            said = finished(second, tmp_path)
+        seen.look()
+        say("done")
+    assert said.rstrip().endswith("24 runs: 24 OK")
+    assert len(seen.final) == 24 and not seen.again, "a run that was finished was written again"
+    local = here(STUDY, tmp_path, monkeypatch)
+    assert {run.name for run in local.glob("*/")} == set(seen.final)
+    for run in sorted(seen.final):
+        assert numbers(study / run) == numbers(local / run), run
+    for folder in saved:
+        lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+        first, second = ([line["step"] for line in lines if line["attempt"] == attempt] for attempt in (1, 2))
+        assert first and second and second[0] > first[-1], "a run was not gone on with where it had been saved"
+
+
+def last_attempt(run: Path) -> int:
+    return int(RunFolder(run).metrics()[-1]["attempt"])
+
+
+def submitted(study: Path) -> list[str]:
+    return sorted(file.name.removesuffix("_submitted.pkl") for file in study.glob(".submitit/*_submitted.pkl"))
+
+
+def test_a_run_longer_than_the_time_limit_goes_on_where_it_was(slurm: Cluster, tmp_path: Path) -> None:
+    study = (*TINY, "tokens=1920000", "seed=0")  # 30 000 steps; SLURM warns within the first 40 s
+    (tmp_path / "here").mkdir()
+    limit = ("hydra.launcher.minutes=1", "hydra.launcher.signal_seconds=20")
+    with (
+        launcher(("-m", *SLURM, *limit, *study), tmp_path, slurm.environment) as there,
+        launcher(("-m", *study), tmp_path / "here", slurm.environment) as local,
+    ):
+        finished(there, tmp_path)
+        finished(local, tmp_path / "here")
+    (run,) = (tmp_path / "runs" / "adhoc").glob("*/trial.json")
+    (other,) = (tmp_path / "here" / "runs" / "adhoc").glob("*/trial.json")
+    assert numbers(run.parent) == numbers(other.parent)
+    (job,) = submitted(tmp_path / "runs" / "adhoc")
+    log = (tmp_path / "runs" / "adhoc" / ".submitit" / f"{job}_0_log.err").read_text()
+    assert "this job is timed-out" in log and last_attempt(run.parent) > 1
+    steps = [json.loads(line)["step"] for line in (run.parent / "metrics.jsonl").read_text().splitlines()]
+    assert steps == sorted(set(steps)), "steps were trained again after the warning"
+
+
+def test_two_launchers_queue_nothing_twice(slurm: Cluster, tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    arguments = ("-m", *SLURM, MEMBERS, "hydra.launcher.workers=2", *TINY, "seed=0,1,2,3,4,5", f"out={tmp_path}/runs")
+    with (
+        launcher(arguments, tmp_path, slurm.environment) as one,
+        launcher(arguments, tmp_path / "other", slurm.environment) as two,
+    ):
+        finished(one, tmp_path)
+        finished(two, tmp_path / "other")
+    assert len(submitted(tmp_path / "runs" / "adhoc")) == 2
+    assert len(list((tmp_path / "runs" / "adhoc").glob("*/trial.json"))) == 6
+
+
+def test_a_search_is_trained_there_batch_by_batch(
+    slurm: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    search = (
+        "hydra/sweeper=optuna", "hydra/sweeper/sampler=random", "hydra.sweeper.n_trials=4", "hydra.sweeper.n_jobs=2",
+        *TINY, "lr=tag(log,interval(1e-3,1e-1))",
+    )  # fmt: skip
+    with launcher(("-m", *SLURM, *search), tmp_path, slurm.environment) as process:
+        finished(process, tmp_path)
+    local = here(search, tmp_path, monkeypatch)
+    study = tmp_path / "runs" / "adhoc"
+    assert len(submitted(study)) == 2
+    runs = {file.parent.name for file in study.glob("*/trial.json")}
+    assert runs == {file.parent.name for file in local.glob("*/trial.json")} and len(runs) == 4
+    for run in runs:
+        assert numbers(study / run) == numbers(local / run)
+
+
+def test_a_partition_that_there_is_not_is_refused_in_a_line(slurm: Cluster, tmp_path: Path) -> None:
+    arguments = ("-m", "hydra/launcher=slurm", "hydra.launcher.partition=nowhere", *TINY, "seed=0,1")
+    with launcher(arguments, tmp_path, slurm.environment) as process:
+        assert process.wait(timeout=120) == 2
+    said = (tmp_path / "launcher.log").read_text()
+    assert "SLURM does not take the jobs of" in said.splitlines()[-1] and "partition" in said.splitlines()[-1]
+    assert "Traceback" not in said
