@@ -9,7 +9,6 @@ through a share of the runs and then through the next writer's, to find them fin
 """
 
 import argparse
-import json
 import math
 import multiprocessing
 import os
@@ -21,7 +20,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from scalelab.claims import claim
@@ -47,7 +45,9 @@ def spec_of(number: int) -> RunSpec:
         shape=Shape(width=WIDTHS[width], depth=DEPTHS[depth], ffn=4 * WIDTHS[width], **sizes),
         base=Shape(width=32, depth=2, ffn=128, **sizes), hparams=Hparams(lr=2.0 ** (-11 + lr / 4)),
         horizon=Horizon(tokens=51_200, batch_tokens=BATCHES[batch]),
-        data=DataSpec(name="embedded", sha256=corpus.sha256, vocab=corpus.vocab, bytes_per_token=1.0, validation_tokens=512),
+        data=DataSpec(
+            name="embedded", sha256=corpus.sha256, vocab=corpus.vocab, bytes_per_token=1.0, validation_tokens=512
+        ),
         seed=seed,
     )  # fmt: skip
 
@@ -158,8 +158,9 @@ def main() -> None:
                 seed=asked.seed,
             )  # fmt: skip
             took = time.perf_counter() - began
-            print(f"{asked.runs} runs by {asked.writers} writers, {dead} killed: {took:.0f} s, {asked.runs / took:.0f} a second")
-            print("lost {}, torn {}, begun again {}".format(*torn_or_lost(study, asked.runs, asked.records)), flush=True)
+            print(f"{asked.runs} runs by {asked.writers} writers, {dead} killed: {took:.0f} s", flush=True)
+            lost, torn, again = torn_or_lost(study, asked.runs, asked.records)
+            print(f"{asked.runs / took:.0f} a second; lost {lost}, torn {torn}, begun again {again}", flush=True)
         files = [file.stat() for file in study.rglob("*")]
         print(f"{len(files)} inodes, {sum(file.st_blocks for file in files) * 512 / 1e6:.0f} MB on disk")
         (study / "trials.parquet").unlink(missing_ok=True)
@@ -167,9 +168,8 @@ def main() -> None:
         list(measured(study))
         for what in ("collect", "collect again"):
             began = time.perf_counter()
-            said = subprocess.run(
-                [sys.executable, "-m", "scalelab.cli", "collect", str(study)], check=True, capture_output=True, text=True
-            ).stdout.strip()  # fmt: skip
+            command = [sys.executable, "-m", "scalelab.cli", "collect", str(study)]
+            said = subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
             print(f"{what}: {time.perf_counter() - began:.1f} s ({said})", flush=True)
         print(f"with the collection of {(study / 'trials.parquet').stat().st_size / 1e6:.1f} MB")
         list(measured(study))

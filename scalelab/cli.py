@@ -41,10 +41,11 @@ def train(
 
         arguments = list(context.args)
         if recipe is not None:
+            from scalelab.overrides import of_a_file
             from scalelab.recipe import read_recipe
             from scalelab.target import SIZE_KEYS
 
-            stated = read_recipe(recipe).overrides
+            stated = of_a_file(read_recipe(recipe).overrides, arguments)
             for argument in arguments:
                 if argument.split("=")[0] in SIZE_KEYS:
                     raise Refused(f"{argument} with --recipe, which fixes the size: recommend for that target instead")

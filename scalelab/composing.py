@@ -176,6 +176,9 @@ def composed_from(overrides: Sequence[str]) -> DictConfig:
         found = compose(CONFIG_NAME, list(overrides), return_hydra_config=True)
         written = OmegaConf.to_container(found, resolve=False, enum_to_str=True)
     assert isinstance(written, dict)
+    subfolder = written["hydra"]["output_subdir"]
+    if subfolder is not None and Path(subfolder).name != subfolder:
+        raise Refused(f"hydra.output_subdir={subfolder}: accepted is a name in the run's folder, or null")
     refuse_secrets({str(key): value for key, value in written.items()})
     return found
 

@@ -1,6 +1,7 @@
 """`fit` as the command line runs it: read, fit, write, say; with a target also what is best there and what to run."""
 
 import math
+import re
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
@@ -123,7 +124,7 @@ def _propose(name: str, laws: Laws, group: GroupLaws, asked: Request, console: C
         batch_tokens=asked.target.get("batch_tokens"), budget_flops=asked.budget_flops,
     )  # fmt: skip
     say(console, found.summary())
-    stem = name.replace(", ", "_").replace(" ", "_")
+    stem = re.sub(r"[^\w.-]+", "_", name).strip("._")  # a table's names may be anything
     write_atomically(asked.out / f"next_{stem}.csv", as_csv(found))
     say(console, f"written: {asked.out}/next_{stem}.csv, a row a run")
     key = f"{group.key.get('parametrization')}/{group.key.get('optimizer')}"

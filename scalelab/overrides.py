@@ -1,17 +1,21 @@
 """Hydra's overrides: out of a command line, and from a `RunSpec` back to those that make it (a recipe's)."""
 
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from scalelab.config import MULTIPLIERS
+from scalelab.config import KEYS, MULTIPLIERS
 from scalelab.errors import Refused
 from scalelab.external import command_overrides
 from scalelab.models import MODELS
 from scalelab.shape import Shape
 from scalelab.spec import RunSpec, as_plain
 
+GROUPS = ("model", "optimizer", "data")
+# Of a run, wherever and with whatever tools it is trained.
+SETTINGS = KEYS - {"out", "study", "hydra", "tracker", "device", "threads", "compile", "parallel", "pruning"}
 
 def split_flags(arguments: Sequence[str]) -> tuple[list[str], bool, list[str]]:
     """Hydra's overrides, whether a multirun is asked for, and further config directories; other flags are refused."""
@@ -66,9 +70,37 @@ def overrides_of(spec: RunSpec) -> list[str]:
     return [*groups, *(f"{name}={_written(value)}" for name, value in values.items()), *trainer]
 
 
+def of_a_file(stated: Sequence[str], given: Sequence[str]) -> list[str]:
+    """The overrides that a file (a recipe) states: settings of a run, which is all that a file of others may set.
+
+    What is run is not among them: where the file states a command, `given`, the overrides of the command line, say it.
+
+    Raises:
+        Refused: on anything else.
+    """
+    kept = []
+    for override in stated:
+        key, equals, value = override.partition("=")
+        top = key.lstrip("+").partition(".")[0]
+        if not equals or not re.fullmatch(r"(\+\+)?[a-z_]+(\.\w+)*", key) or top not in SETTINGS or "${" in value:
+            raise Refused(f"a recipe that states {override!r}: accepted are settings of a run, KEY=VALUE")
+        if key in GROUPS and not value.isidentifier():
+            raise Refused(f"a recipe that states {override!r}: accepted is the name of a configuration in conf/{key}")
+        if top != "trainer":
+            kept.append(override)
+        elif not any(argument.startswith("trainer=") for argument in given):
+            raise Refused(
+                f"a recipe that states {override!r}: what a file says is not run; say it yourself, trainer=… and its"
+                " command"
+            )
+    return kept
+
+
 def _written(value: Any) -> str:
     if value is None:
         return "null"
     if isinstance(value, bool):
         return str(value).lower()
+    if "${" in str(value):  # it would be resolved where it is read
+        raise Refused(f"{value!r} in a run's specification: accepted are values, not what stands for them")
     return json.dumps(value, ensure_ascii=False) if isinstance(value, str) and not value.isidentifier() else str(value)

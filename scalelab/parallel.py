@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from scalelab.errors import Refused, unknown
@@ -49,6 +49,12 @@ class Parallel:
         """Whether a run is trained by itself, in several processes or passes, and not in a population."""
         return self.processes > 1 or self.micro_sequences is not None or self.activation_checkpointing
 
+    @property
+    def copies(self) -> float:
+        """How often one machine has the weights, gradients and moments of a run; less than 1 for a part of them."""
+        here = int(os.environ["LOCAL_WORLD_SIZE"]) if by_torchrun() else self.processes
+        return here / self.processes if self.name == "fsdp" else float(here)
+
     def part(self, spec: RunSpec) -> int:
         """Sequences of a step that are one process's."""
         return spec.sequences // self.processes
@@ -75,7 +81,7 @@ def parallel_of(group: Any) -> Parallel:
         raise Refused(f"unknown key parallel.{odd[0]}: accepted are {', '.join(accepted)}")
     values: dict[str, Any] = {**group, "name": str(group["name"])}
     for key in ("processes", "micro_sequences", "max_restarts"):
-        if values.get(key) is not None or key != "micro_sequences":
+        if key in values and (values[key] is not None or key != "micro_sequences"):
             values[key] = integer(f"parallel.{key}", values[key])
     if by_torchrun():
         values["processes"] = int(os.environ["WORLD_SIZE"])
@@ -111,11 +117,6 @@ def check(parallel: Parallel, spec: RunSpec) -> None:
             f"model=moe with parallel.micro_sequences={micro}: the balance loss is one of the whole batch, not of parts"
             f" of it; choose micro_sequences={parallel.part(spec)}, more processes, or balance_loss=0"
         )
-
-
-def on(parallel: Parallel, processes: int) -> Parallel:
-    """The same on another number of processes."""
-    return replace(parallel, processes=processes)
 
 
 def _divisors(number: int) -> str:

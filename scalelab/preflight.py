@@ -11,7 +11,7 @@ from scalelab.models import count_params
 from scalelab.parallel import Parallel, parallel_of
 from scalelab.parallel import check as check_parallel
 from scalelab.resolve import betas, settings
-from scalelab.secrets import refuse_secrets
+from scalelab.secrets import refuse_resolved_secrets
 from scalelab.spec import RunSpec
 from scalelab.trackers import tracker
 from scalelab.values import integer
@@ -26,7 +26,7 @@ def check(config: Mapping[str, Any], spec: RunSpec, *, elsewhere: bool = False) 
     """
     check_place(config)
     if not elsewhere:
-        check_memory(spec)
+        check_memory(spec, copies=parallel_of(config["parallel"]).copies if config["device"] == "cpu" else 1.0)
     settings(spec)  # a role without a rule, a β below 0
     betas(spec)
     device_and_threads(config, elsewhere=elsewhere)
@@ -34,7 +34,7 @@ def check(config: Mapping[str, Any], spec: RunSpec, *, elsewhere: bool = False) 
     pruning(config)
     spread(config, spec)
     tracker(**config["tracker"])
-    refuse_secrets(config)  # interpolations resolved: a spec is written so
+    refuse_resolved_secrets(config)
 
 
 def device_and_threads(config: Mapping[str, Any], *, elsewhere: bool = False) -> tuple[str, int]:
@@ -94,14 +94,14 @@ def check_place(config: Mapping[str, Any]) -> None:
         raise Refused(f"study={study}: {out / study} is a link out of {out}; accepted is a folder of its own")
 
 
-def check_memory(spec: RunSpec) -> None:
-    """Refuse a run whose weights, gradients and optimizer state alone exceed this machine's memory.
+def check_memory(spec: RunSpec, *, copies: float = 1.0) -> None:
+    """Refuse a run whose weights, gradients and optimizer state alone, so many times, exceed this machine's memory.
 
     A command knows itself over how many machines it spreads.
     """
     if spec.command is not None:
         return
-    needed = BYTES_A_PARAMETER * count_params(spec).total
+    needed = copies * BYTES_A_PARAMETER * count_params(spec).total
     there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     if needed > there:
         raise Refused(

@@ -29,11 +29,18 @@ BLOT = "***"
 def refuse_secrets(config: Mapping[str, Any]) -> None:
     """Refuse a configuration, as it would be written, that holds a secret; what is refused is not repeated."""
     for path, value in _values(config):
-        name = path.rpartition(".")[2]
-        if NAMES.search(name) and _is_literal(value):
-            raise _refused(path, "looks like a secret")
-        if isinstance(value, str):
-            _refuse_text(path, value)
+        if what := _secret(path.rpartition(".")[2], value):
+            raise _refused(path, what)
+
+
+def refuse_resolved_secrets(config: Mapping[str, Any]) -> None:
+    """Refuse a configuration, its interpolations resolved as in a run's specification, that holds a secret."""
+    for path, value in _values(config):
+        if _secret(path.rpartition(".")[2], value):
+            raise Refused(
+                f"{path} stands for a secret, and what it stands for is written to the run's folder: leave it out, what"
+                " is started from here has the environment that is here"
+            )
 
 
 def refuse_secret_overrides(overrides: Sequence[str]) -> None:
@@ -41,9 +48,8 @@ def refuse_secret_overrides(overrides: Sequence[str]) -> None:
     for override in overrides:
         key, _, value = override.partition("=")
         path = key.lstrip("+~")
-        if NAMES.search(path.partition("@")[0].rpartition(".")[2]) and _is_literal(value):
-            raise _refused(path, "looks like a secret")
-        _refuse_text(path, value)
+        if what := _secret(path.partition("@")[0].rpartition(".")[2], value):
+            raise _refused(path, what)
 
 
 def scrubbed(text: str) -> str:
@@ -75,20 +81,26 @@ def _is_literal(value: Any) -> bool:
     return value.strip("'\" ") not in ("", "null", "???") and REFERENCE.fullmatch(value.strip("'\"")) is None
 
 
-def _refuse_text(path: str, text: str) -> None:
-    for found in IN_URL.finditer(text):
+def _secret(name: str, value: Any) -> str | None:
+    """What is secret about a value of that name, None if nothing is."""
+    if NAMES.search(name) and _is_literal(value):
+        return "looks like a secret"
+    if not isinstance(value, str):
+        return None
+    for found in IN_URL.finditer(value):
         if REFERENCE.fullmatch(found["password"]) is None and found["password"] != BLOT:
-            raise _refused(path, "holds a URL with its password")
-    for value, name in _environment().items():
-        stripped = text.strip("'\" ")
-        if stripped == value or _within(value).search(text):
-            raise _refused(path, f"holds what ${name} holds", name)
+            return "holds a URL with its password"
+    text = value.strip("'\" ")
+    for known, variable in _environment().items():
+        if text == known or _within(known).search(text):
+            return f"holds what ${variable} holds"
+    return None
 
 
-def _refused(path: str, what: str, name: str = "NAME") -> Refused:
+def _refused(path: str, what: str) -> Refused:
     return Refused(
         f"{path} {what}, and a configuration is written to every run's folder: keep it in the environment, and where"
-        f" it has to be given write '${{oc.env:{name}}}'"
+        " it has to be given write '${oc.env:NAME}'"
     )
 
 

@@ -200,13 +200,18 @@ def trial_of(plain: Plain, source: object) -> Trial:
 
 def run_folders(root: Path) -> Iterator[RunFolder]:
     """Every folder at or below `root` that holds a trial, sorted by path; what is below such a folder is its own."""
-    entries = listed(root)
-    if TRIAL_FILE in entries:
+    if os.path.exists(root / TRIAL_FILE):  # asked first: most folders are runs', and listing one takes longer
         yield RunFolder(root)
         return
+    for entry in folders_in(listed(root)):
+        yield from run_folders(root / entry.name)
+
+
+def folders_in(entries: "Mapping[str, os.DirEntry[str]]") -> "Iterator[os.DirEntry[str]]":
+    """The folders among what is listed, by name; hidden ones and links are not followed."""
     for name, entry in sorted(entries.items()):
         if not name.startswith(".") and entry.is_dir(follow_symlinks=False):
-            yield from run_folders(root / name)
+            yield entry
 
 
 def listed(folder: Path | str) -> "dict[str, os.DirEntry[str]]":

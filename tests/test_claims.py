@@ -69,8 +69,7 @@ def test_old_claims_do_not_pile_up(tmp_path: Path) -> None:
 def test_claims_are_waited_for(tmp_path: Path) -> None:
     first = got(tmp_path / CLAIM)
     with pytest.raises(TimeoutError, match=r"\.claim was held by another process for 0\.1 s"):
-        with claimed(tmp_path / CLAIM, patience_seconds=0.1):
-            pass
+        claimed(tmp_path / CLAIM, patience_seconds=0.1).__enter__()
     threading.Timer(0.2, first.release).start()
     with claimed(tmp_path / CLAIM, patience_seconds=10.0) as second:
         assert second.held

@@ -15,13 +15,12 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from scalelab import collection, counted, readers
+from scalelab import counted, readers
 from scalelab.collection import COLLECTION_FILE, Collected, collect, collected, trials
 from scalelab.collection import table as file_format
 from scalelab.errors import Refused
 from scalelab.readers.folders import folder_runs
 from scalelab.shape import Architecture
-from scalelab.spec import RunSpec
 from scalelab.status import look
 from scalelab.trials import Outcome, RunFolder, Trial, run_folders
 from tests.conftest import ROOT, make_spec
@@ -40,7 +39,7 @@ def varied() -> list[Trial]:
             loss_bits_per_byte=1.5, train_loss_nats=2.9, tokens_seen=640, trunk_tokens=64, cost_flops=3 * 10**24,
             seconds=2.25, energy_joules=12.5, provenance=MADE,
         ),
-        Trial(spec=replace(first, seed=2), outcome=Outcome.DIVERGED, loss_nats=None, tokens_seen=64, reason="at step 1"),
+        Trial(spec=replace(first, seed=2), outcome=Outcome.DIVERGED, loss_nats=None, reason="at step 1"),
         Trial(spec=make_spec("sp", width=64, dtype="bfloat16", base_tokens=1280), outcome=Outcome.OK, loss_nats=2.0),
         Trial(spec=replace(first, hparams=replace(first.hparams, weight_decay=0)), outcome=Outcome.OK, loss_nats=2.5),
     ]  # fmt: skip
@@ -117,10 +116,12 @@ def test_what_is_in_the_collection_is_not_opened(tmp_path: Path, monkeypatch: py
     collect(tmp_path)
     touched: list[str] = []
     opened, scandir = builtins.open, os.scandir
-    monkeypatch.setattr(builtins, "open", lambda file, *rest, **given: touched.append(str(file)) or opened(file, *rest, **given))  # type: ignore[func-returns-value]
+    monkeypatch.setattr(
+        builtins, "open", lambda file, *rest, **given: touched.append(str(file)) or opened(file, *rest, **given)
+    )  # type: ignore[func-returns-value]
     monkeypatch.setattr(os, "scandir", lambda path: touched.append(str(path)) or scandir(path))  # type: ignore[func-returns-value]
     look([tmp_path])
-    assert touched == [str(tmp_path)]
+    assert touched == [f"{tmp_path}/trial.json", str(tmp_path)]
     touched.clear()
     folder_runs(tmp_path)
     assert touched[0] == str(tmp_path) and len(touched) == 2 and touched[1].endswith("trial.json")  # of the largest
@@ -146,7 +147,9 @@ def test_folders_say_which_runs_there_are(tmp_path: Path) -> None:
     assert len(folder_runs(tmp_path)[0]) == 4 and look([tmp_path])[0].runs == 4
     changed = replace(again.read(), loss_nats=9.0, seconds=1.0)  # removed by hand, and trained again
     again.write(changed)
-    assert 9.0 not in folder_runs(tmp_path)[0]["loss_nats"].tolist()  # until it is collected: final trials do not change
+    assert (
+        9.0 not in folder_runs(tmp_path)[0]["loss_nats"].tolist()
+    )  # until it is collected: final trials do not change
     (came,) = collect(tmp_path)
     assert (came.runs, came.new, came.gone) == (5, 1, 1) and "1 of them without a folder now" in came.summary()
     assert 9.0 in folder_runs(tmp_path)[0]["loss_nats"].tolist()
@@ -238,7 +241,8 @@ def test_without_pyarrow_the_folders_are_read_and_collecting_is_refused(tmp_path
     collect(tmp_path)
     ran = [
         subprocess.run(
-            [sys.executable, "-c", WITHOUT, command, str(tmp_path)], cwd=ROOT, capture_output=True, text=True, check=False
+            [sys.executable, "-c", WITHOUT, command, str(tmp_path)],
+            cwd=ROOT, capture_output=True, text=True, check=False,
         )
         for command in ("status", "collect")
     ]  # fmt: skip

@@ -11,13 +11,17 @@ from scalelab.errors import Refused
 from scalelab.hydra_errors import RAISE, told
 
 
+def _write_yaml_and_be_interrupted() -> None:
+    try:
+        os.kill(os.getpid(), signal.SIGINT)
+    except KeyboardInterrupt:
+        raise ValueError("what a library in C makes of it") from None
+
+
 def test_an_interruption_that_comes_out_as_an_error_is_an_interruption(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(RAISE, raising=False)
     with pytest.raises(KeyboardInterrupt), told():
-        try:
-            os.kill(os.getpid(), signal.SIGINT)
-        except KeyboardInterrupt:
-            raise ValueError("what a library in C makes of it") from None
+        _write_yaml_and_be_interrupted()
     assert RAISE not in os.environ and signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 

@@ -18,9 +18,13 @@ from tests.helpers import metrics
 def test_a_signal_is_only_noted_until_somebody_looks() -> None:
     seen = []
     before = signal.getsignal(signal.SIGTERM)
-    with pytest.raises(Stopped) as stopped, heeding(signal.SIGTERM):
+
+    def work() -> None:
         os.kill(os.getpid(), signal.SIGTERM)
         seen.append(asked())
+
+    with pytest.raises(Stopped) as stopped, heeding(signal.SIGTERM):
+        work()
     assert seen == [True] and stopped.value.code == 143
     assert not asked() and signal.getsignal(signal.SIGTERM) is before
 
@@ -29,9 +33,13 @@ def test_what_was_not_asked_to_stop_goes_on_and_an_error_stays_one() -> None:
     with heeding(signal.SIGTERM):
         pass
     with pytest.raises(KeyError), heeding(signal.SIGTERM):
-        ask()
-        raise KeyError
+        _fail_when_asked()
     assert not asked()
+
+
+def _fail_when_asked() -> None:
+    ask()
+    raise KeyError
 
 
 def test_beside_the_main_thread_no_signal_is_taken() -> None:

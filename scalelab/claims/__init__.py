@@ -17,7 +17,7 @@ claim, unless it is gone. One that was stopped for longer and wakes up may still
 moment; what it writes is atomic, and of a run the same bits.
 """
 
-from scalelab.claims.leases import Claim, claim, claimed, is_free, last, looks_alive, read
 from scalelab.claims.holder import LEASE_SECONDS, Holder
+from scalelab.claims.leases import Claim, claim, claimed, is_free, last, looks_alive, read
 
 __all__ = ["LEASE_SECONDS", "Claim", "Holder", "claim", "claimed", "is_free", "last", "looks_alive", "read"]

@@ -12,6 +12,8 @@ from scalelab.counted import counted
 from scalelab.errors import Refused
 from scalelab.trials import FINAL, TRIAL_FILE, RunFolder, run_folders, trial_of
 
+SIGNATURE = ("modified_ns", "bytes")  # of a trial.json: whether it is the one that was collected
+
 
 @dataclass(frozen=True, kw_only=True)
 class Collected:
@@ -30,10 +32,12 @@ class Collected:
 
     def summary(self) -> str:
         """What came of it, in one line."""
-        left = [f"{count} {what}" for count, what in (
-            (self.gone, "of them without a folder now"), (self.not_final, "not final, left out"),
-            (self.unreadable, "unreadable, left out: `fit` says which"),
-        ) if count]  # fmt: skip
+        counts = {
+            "of them without a folder now": self.gone,
+            "not final, left out": self.not_final,
+            "unreadable, left out: `fit` says which": self.unreadable,
+        }
+        left = [f"{count} {what}" for what, count in counts.items() if count]
         said = f"{self.study / COLLECTION_FILE}: {self.runs} runs, {self.new} new"
         return "; ".join([said, *left])
 
@@ -82,10 +86,13 @@ def _collect(study: Path, runs: Sequence[RunFolder]) -> Collected:
         if trial.outcome not in FINAL:
             not_final += 1
             continue
-        rows.append(
-            {"run": run.path.name, "fingerprint": trial.spec.fingerprint, "modified_ns": signature[0],
-             "bytes": signature[1], **row_of(trial, plain["spec"]), "trial": json.dumps(plain, separators=(",", ":"), allow_nan=False)}
-        )  # fmt: skip
+        row = {
+            "run": run.path.name,
+            "fingerprint": trial.spec.fingerprint,
+            "trial": json.dumps(plain, separators=(",", ":"), allow_nan=False),
+            **dict(zip(SIGNATURE, signature, strict=True)),
+        }
+        rows.append(row | row_of(trial, plain["spec"]))
     if rows:
         before = _merged(before, rows)
         write(study, before)
@@ -98,7 +105,7 @@ def _collect(study: Path, runs: Sequence[RunFolder]) -> Collected:
 
 def _signatures(table: Any) -> dict[str, tuple[int, int]]:
     """When each trial.json of a collection was written, and how long it was."""
-    runs, times, sizes = (table.column(name).to_pylist() for name in ("run", "modified_ns", "bytes"))
+    runs, times, sizes = (table.column(name).to_pylist() for name in ("run", *SIGNATURE))
     return {run: (time, size) for run, time, size in zip(runs, times, sizes, strict=True)}
 
 

@@ -1,7 +1,6 @@
 """A trial → a row: what is read often of it, in plain columns."""
 
 import json
-import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,7 +14,9 @@ FREE: Mapping[str, tuple[str, ...]] = {
     "horizon": ("tokens", "batch_tokens"),
     "hparams": ("lr", "weight_decay"),
     "data": ("options",),
+    "command": ("options",),
 }
+_KINDS: dict[str, str] = {}  # by another text of the same; they are few
 MACHINE = ("host", "device", "threads", "torch")  # of a trial's provenance, what says on what it was trained
 
 
@@ -56,6 +57,9 @@ def kind_of(plain_spec: Mapping[str, Any]) -> str:
     """What is fixed in a law, of a spec as JSON has it."""
     kept = {name: value for name, value in plain_spec.items() if FREE.get(name) != ()}
     for part, names in FREE.items():
-        if names:
+        if names and part in kept:
             kept[part] = {name: value for name, value in kept[part].items() if name not in names}
-    return sys.intern(json.dumps(kept, sort_keys=True, separators=(",", ":")))
+    asked = str(kept)
+    if asked not in _KINDS:
+        _KINDS[asked] = json.dumps(kept, sort_keys=True, separators=(",", ":"))
+    return _KINDS[asked]

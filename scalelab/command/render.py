@@ -138,6 +138,7 @@ def _own_environment(command: Command, place: Place, folder: Path) -> dict[str, 
     found = {
         "SCALELAB_RUN_FOLDER": str(folder),
         "SCALELAB_ATTEMPT": str(place.attempt),
+        "SCALELAB_GROUPS": str(folder / GROUPS_FILE),
         "OMP_NUM_THREADS": str(place.threads),
     }
     if command.reading.kind == "wandb":

@@ -74,7 +74,7 @@ class _Batch:
     def round(self) -> bool:
         """Look at everything once, and hand over what nobody has; whether anything is left to wait for."""
         for study, numbers in self._left().items():
-            seen = self._book(study)
+            seen = book.read(study)
             tickets = {entry.ticket for number in numbers if (entry := self._entry(seen, number)) and entry.ticket}
             alive = self.engine.alive(tickets)
             self.lived |= alive  # asked before the folders are looked at: who has ended since has left its trial
@@ -96,11 +96,10 @@ class _Batch:
     def _studies(self) -> set[Path]:
         return {job.folder.path.parent for job in self.jobs.values()}
 
-    def _book(self, study: Path) -> Book:
-        return {run: entry for run, entry in book.read(study).items() if entry.engine == self.name}
-
     def _entry(self, seen: Book, number: int) -> Entry | None:
-        return seen.get(self.jobs[number].folder.path.name)
+        """What this engine was given for a run; who is at it by another engine has a claim."""
+        entry = seen.get(self.jobs[number].folder.path.name)
+        return entry if entry is not None and entry.engine == self.name else None
 
     def _ended(self, number: int, entry: Entry | None) -> bool:
         """Note what came of a run, if something did that nobody is going on with."""
@@ -233,7 +232,7 @@ class _Batch:
     def _forget(self, study: Path) -> None:
         """Strike out what has ended."""
         ours = {job.folder.path.name for job in self.jobs.values() if job.folder.path.parent == study}
-        if ours & set(self._book(study)):
+        if ours & set(book.read(study)):
             with book.opened(study) as kept:
                 book.write(study, {run: entry for run, entry in kept.items() if run not in ours})
 

@@ -13,7 +13,7 @@ from scalelab.errors import Refused
 from scalelab.laws.columns import COLUMNS
 from scalelab.readers.units import ENDINGS
 from scalelab.spec import RunSpec, as_plain
-from scalelab.trials import TRIAL_FILE, RunFolder, listed, trial_of
+from scalelab.trials import TRIAL_FILE, RunFolder, folders_in, listed, trial_of
 
 CONVENTIONS: Mapping[str, str] = {
     "params": "without embeddings (params_non_embedding)",
@@ -53,23 +53,23 @@ def folder_runs(path: Path) -> tuple[pd.DataFrame, tuple[RunSpec, ...]]:
     order = sorted(range(len(table)), key=table["run"].str.split(os.sep).tolist().__getitem__)
     table = table.iloc[order].reset_index(drop=True)
     specs = _largest(table)
+    table["run"] = table["run"].str.removeprefix(f".{os.sep}")  # of what was asked for as "."
     table["outcome"] = table["outcome"].str.lower().map(ENDINGS)  # what is cut short is no result: PRUNED is FAILED
     return table[[name for name in COLUMNS if name in table]], specs
 
 
 def _runs(folder: str) -> Iterator[tuple[str, bool]]:
     """Every run folder at or below one that has a trial, and whether that is in its study's collection."""
-    entries = listed(folder)
-    if TRIAL_FILE in entries:
+    if os.path.exists(f"{folder}{os.sep}{TRIAL_FILE}"):  # as in `run_folders`
         yield folder, False
         return
+    entries = listed(folder)
     known = set(columns_of(Path(folder), ["run"])["run"]) if COLLECTION_FILE in entries else frozenset()
-    for name, entry in sorted(entries.items()):
-        if not name.startswith(".") and entry.is_dir(follow_symlinks=False):
-            if name in known:
-                yield entry.path, True
-            else:
-                yield from _runs(entry.path)
+    for entry in folders_in(entries):
+        if entry.name in known:
+            yield entry.path, True
+        else:
+            yield from _runs(entry.path)
 
 
 def _collected(study: str, names: set[str]) -> pd.DataFrame:

@@ -13,7 +13,8 @@ from scalelab.spec import RunSpec, as_plain
 class Runs:
     """Trials as a table, a row a run, with those of the columns `COLUMNS` that are known, and what is behind it.
 
-    `specs` are the full specs of run folders (none from files). `guessed` says which column of a file was taken for
+    `specs` are full specs of run folders (none from files): of those that differ only in what a law explains, the
+    largest one's. `guessed` says which column of a file was taken for
     which of ours without being told, and why; `notes` are sentences on what was converted, derived or left out;
     `conventions` says what each quantity counts. None of them may stay unsaid: whoever asks for a fit is shown them.
     """

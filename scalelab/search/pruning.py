@@ -26,7 +26,7 @@ from scalelab.pruners.continuing import CONTINUES
 from scalelab.readers.optuna_study import JOURNAL, shown
 from scalelab.readers.optuna_trials import IDENTITY
 from scalelab.search.rule import Rule
-from scalelab.search.storage import readable, storage_of
+from scalelab.search.storage import readable, steadily, storage_of
 from scalelab.search.study import trial_id
 from scalelab.search_views import quiet
 from scalelab.spec import RunSpec
@@ -35,7 +35,7 @@ from scalelab.trials import RunFolder, Trial
 PRUNING_FILE = "search.pruning.json"
 PRUNING_VERSION = 1
 ANSWERS = "scalelab:answers"  # system attribute: rung in tokens → why the run ends there, None where it goes on
-PAUSES_SECONDS = (0.2, 1.0, 5.0)  # before a storage that did not answer is asked again
+PAUSES_SECONDS = (0.2, 1.0, 5.0, 15.0, 30.0, 60.0, 120.0, 240.0)  # before a storage that did not answer is asked again
 
 T = TypeVar("T")
 
@@ -66,10 +66,14 @@ def pruning_of(folder: RunFolder, number: int, spec: RunSpec) -> Pruning:
     where = folder.path.absolute().parent
     url, name, rule = _read(where)
     with quiet(), readable(url, where):
-        storage = _storage(url, where)
         pruner = rule.pruner()
-        study = optuna.load_study(study_name=name, storage=storage, sampler=RandomSampler(), pruner=pruner)
-        trials = study.get_trials(deepcopy=False)
+
+        def loaded() -> tuple[BaseStorage, optuna.Study, list[FrozenTrial]]:
+            storage = _storage(url, where)
+            study = optuna.load_study(study_name=name, storage=storage, sampler=RandomSampler(), pruner=pruner)
+            return storage, study, study.get_trials(deepcopy=False)
+
+        storage, study, trials = steadily(loaded, where="" if url is None else shown(url), say=lambda line: None)
         if number >= len(trials) or trials[number].state is not TrialState.RUNNING:
             state = trials[number].state.name if number < len(trials) else "absent"
             raise Refused(f"pruning={number}: trial {number} of study {name!r} is {state}, accepted is one that runs")

@@ -23,7 +23,9 @@ from scalelab.search.owners import JOURNAL_LOCK
 from scalelab.search_views import AT_WORK
 
 PATIENCE_SECONDS = 900.0  # with a storage that is away
-CONNECT_SECONDS = 10  # before a database that does not answer is one that is away
+# By driver, what makes a database that does not answer one that is away, within a minute.
+LIBPQ = {"connect_timeout": 10, "keepalives_idle": 20, "keepalives_interval": 10, "keepalives_count": 3}
+CONNECTING = {"psycopg": LIBPQ, "psycopg2": LIBPQ, "pymysql": {"connect_timeout": 10, "read_timeout": 60}}
 
 T = TypeVar("T")
 
@@ -90,8 +92,8 @@ def storage_of(url: str | None, folder: Path, *, create: bool) -> BaseStorage | 
             engine.dispose()
     if address.startswith("sqlite"):
         return RDBStorage(address)
-    kept = {"pool_pre_ping": True, "connect_args": {"connect_timeout": CONNECT_SECONDS}}
-    return RDBStorage(address, engine_kwargs=kept)
+    driver = sqlalchemy.make_url(address).get_driver_name()
+    return RDBStorage(address, engine_kwargs={"pool_pre_ping": True, "connect_args": CONNECTING.get(driver, {})})
 
 
 def _resolved(url: str) -> str:

@@ -12,11 +12,11 @@ from optuna.trial import FrozenTrial, TrialState
 from rich.console import Console
 
 from scalelab.console import say
+from scalelab.errors import Refused
 from scalelab.readers.optuna_trials import outcome_of
 from scalelab.search.history import history
 from scalelab.search.owners import Work, ask_to_stop, forget_stop, living, work_of
 from scalelab.search.problem import Problem, problem_of
-from scalelab.search.storage import steadily
 from scalelab.search.study import Study, exclusively, existing
 from scalelab.search.works import Works
 from scalelab.search_views import quiet
@@ -38,9 +38,11 @@ class Watch:
 
     def look(self) -> None:
         """A line for every trial that was told since the last look."""
-        with quiet():
-            study = steadily(lambda: existing(self.problem), where=self.problem.storage_shown, say=self._say)
-            past = history(study)
+        try:
+            with quiet():
+                past = history(existing(self.problem))
+        except Refused:  # the storage is away: whoever works says so where it cannot wait any longer
+            return
         told = sorted((*past.ended, *past.pruned, *past.crashed), key=lambda trial: trial.number)
         if self.shown is None:  # what was told before somebody looked
             self.shown = {trial.number for trial in told}
@@ -48,10 +50,7 @@ class Watch:
         for trial in told:
             if trial.number not in self.shown:
                 self.shown.add(trial.number)
-                self._say(f"{past.told}/{self.problem.settings.n_trials} · {_came(trial)}")
-
-    def _say(self, line: str) -> None:
-        say(self.console, line)
+                say(self.console, f"{past.told}/{self.problem.settings.n_trials} · {_came(trial)}")
 
 
 def _came(trial: FrozenTrial) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 from scalelab.collection import COLLECTION_FILE
 from scalelab.errors import Refused
 from scalelab.status.collected import in_collection
-from scalelab.status.run import Files, RunStatus, State, newest_claim, run_status
+from scalelab.status.run import Files, RunStatus, State, final_status, newest_claim, run_status
 from scalelab.status.study import Peaks, StudyStatus, study_status
 from scalelab.trials import METRICS_FILE, SPEC_FILE, TRIAL_FILE
 
@@ -52,7 +52,7 @@ class Look:
 
     def _run_folders(self, folder: str) -> Iterator[tuple[str, Files | None]]:
         """Every run's folder at or below one, with its files; without them where the run is known to be final."""
-        if folder in self._final:
+        if folder in self._final or self._has_ended(folder):
             yield folder, None
             return
         try:
@@ -69,6 +69,12 @@ class Look:
             if not name.startswith(".") and entry.is_dir(follow_symlinks=False):
                 yield from self._run_folders(entry.path)
 
+    def _has_ended(self, folder: str) -> bool:
+        """Whether a folder has a final trial; asked before it is listed, which takes longer and is rarely needed."""
+        found = final_status(f"{folder}{os.sep}{TRIAL_FILE}")
+        if found is not None:
+            self._final[folder] = found
+        return found is not None
 
     def _take_up(self, study: str, written: int) -> None:
         """The final runs of a study's collection, which need not be looked at; they count where their folders are."""

@@ -100,7 +100,7 @@ def run_status(files: Files, *, now: float) -> RunStatus:
     """How a run stands at `now` (seconds since 1970), from the files of its folder."""
     plain: Any = None
     if TRIAL_FILE in files:
-        plain = _plain(files[TRIAL_FILE])
+        plain = _plain(files[TRIAL_FILE].path)
         if not isinstance(plain, dict) or plain.get("version") != TRIAL_VERSION:
             return RunStatus(state=State.UNREADABLE)
         try:
@@ -109,6 +109,17 @@ def run_status(files: Files, *, now: float) -> RunStatus:
         except (KeyError, TypeError, ValueError):
             return RunStatus(state=State.UNREADABLE)
     return _not_ended(files, plain, now=now)
+
+
+def final_status(file: str) -> RunStatus | None:
+    """How a run stands whose trial.json has a final trial; None where it has not, or is not to be read."""
+    plain = _plain(file)
+    if not isinstance(plain, dict) or plain.get("version") != TRIAL_VERSION or plain.get("outcome") not in FINAL:
+        return None
+    try:
+        return _ended(plain)
+    except (KeyError, TypeError, ValueError):
+        return None
 
 
 def _again(files: Files) -> bool:
@@ -149,7 +160,7 @@ def machine(host: str | None, device: str | None, threads: str | None, torch: st
 
 def _not_ended(files: Files, trial: Mapping[str, Any] | None, *, now: float) -> RunStatus:
     """Of a run without a trial, or with one that does not keep it from running again."""
-    spec = trial["spec"] if trial is not None else _plain(files[SPEC_FILE]) if SPEC_FILE in files else None
+    spec = trial["spec"] if trial is not None else _plain(files[SPEC_FILE].path) if SPEC_FILE in files else None
     horizon, per_token = _asked(spec)
     curve = _curve(files[METRICS_FILE]) if METRICS_FILE in files else _Curve()
     begun = METRICS_FILE in files or newest_claim(files) is not None
@@ -225,11 +236,11 @@ def _flops_per_token(model: str, shape: Sequence[tuple[str, Any]], architecture:
     return flops_of(model, Shape(**dict(shape)), Architecture(**dict(architecture))).six_n_attention
 
 
-def _plain(file: "os.DirEntry[str]") -> Any:
+def _plain(file: str) -> Any:
     try:
-        with open(file.path, "rb") as text:
-            return json.load(text)
-    except (ValueError, FileNotFoundError):
+        with open(file, "rb") as text:
+            return json.loads(text.read())
+    except (ValueError, FileNotFoundError, NotADirectoryError):
         return None
 
 

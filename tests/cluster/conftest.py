@@ -15,7 +15,7 @@ from scalelab.claims import LEASE_SECONDS
 from tests.cluster.slurm import Cluster, NotHere, running
 
 CACHE = Path(os.environ.get("SCALELAB_TEST_CACHE", platformdirs.user_cache_dir("scalelab-tests")))
-LAUNCH_SECONDS = 240.0
+LAUNCH_SECONDS = 400.0
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -20,7 +20,7 @@ from scalelab.engines.settings import Settings, settings_of
 from scalelab.errors import Refused
 from scalelab.jobs import CLAIM
 from scalelab.plan import PlannedRun, plan
-from scalelab.trials import Outcome, RunFolder
+from scalelab.trials import Outcome
 from scalelab.workers.serve import Order, trained
 from tests.helpers import TINY
 
@@ -272,4 +272,13 @@ def test_whoever_is_in_the_book_of_another_engine_is_left_there(folder: Path) ->
     book.write(study, {"run": other})
     launch(planned, Double())
     assert book.read(study) == {"run": other}
-    assert RunFolder(planned[0].folder.path).read().outcome is Outcome.OK
+    assert None not in losses(planned)
+
+
+def test_a_run_that_was_handed_to_another_engine_is_not_waited_for_there() -> None:
+    (planned,) = runs("seed=0")
+    study = planned.folder.path.parent.absolute()
+    name = planned.folder.path.name
+    book.write(study, {name: book.Entry(engine="another", label="x", place=0, runs={name: None}, ticket="7")})
+    launch([planned], Double())
+    assert None not in losses([planned]) and book.read(study) == {}

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from scalelab import stopping
 from scalelab.engines import engine_of, slurm_task
@@ -256,6 +257,19 @@ def test_what_sbatch_says_is_the_refusal(
     result = scalelab("train", "-m", "hydra/launcher=slurm", *TINY, "seed=0,1", "hydra.launcher.partition=gpu")
     assert result.exit_code == 2 and "invalid partition" in result.stderr.splitlines()[-1]
     assert "Traceback" not in result.output + result.stderr
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="of a login node without a GPU")
+def test_the_gpus_of_the_cluster_are_not_looked_for_here(fake: Path) -> None:
+    (fake / "queue").write_text("")
+    (fake / "job").write_text("")
+    arguments = ("train", "-m", *TINY, "seed=0,1", "device=cuda")
+    assert "device=cuda" in one_line(scalelab(*arguments))
+    slurm = ("hydra/launcher=slurm", "hydra.launcher.gpus=1", "hydra.launcher.retries=0")
+    result = scalelab(*arguments, *slurm, "hydra.launcher.poll_seconds=0.1")
+    assert parameters((fake / "script").read_text())["gpus-per-node"] == "1"
+    assert result.exit_code == 1 and "2 FAILED" in result.stdout
+    assert "SLURM job 12_0 ended, and SLURM no longer says how" in result.stderr
 
 
 # --- what is asked ----------------------------------------------------------------------------------------------------

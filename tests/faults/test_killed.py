@@ -53,7 +53,7 @@ jobs.run_job(make_spec(width=32), folder)
 """
 
 
-def alone(tmp_path: Path) -> Trial:
+def never_killed(tmp_path: Path) -> Trial:
     trial = run_job(make_spec(width=32), RunFolder(tmp_path / "alone"))
     assert trial is not None
     return trial
@@ -69,7 +69,7 @@ def test_a_worker_that_is_killed_in_the_middle_of_a_write(where: str, tmp_path: 
     left = sorted(file.name for file in folder.path.iterdir() if file.name not in ("spec.json", "metrics.jsonl"))
     assert ".claim.1" in left and len(left) == (3 if where == "second checkpoint" else 2 if where != "metrics" else 1)
     assert look([tmp_path / "study"])[0].counts == {State.STOPPED: 1}  # nobody is at work on it, and it has no trial
-    trial, whole = run_job(make_spec(width=32), folder), alone(tmp_path)
+    trial, whole = run_job(make_spec(width=32), folder), never_killed(tmp_path)
     assert trial is not None and trial.outcome is Outcome.OK and trial.loss_nats == whole.loss_nats
     assert sorted(file.name for file in folder.path.iterdir()) == ["metrics.jsonl", "spec.json", "trial.json"]
     curve, other = folder.metrics(), RunFolder(tmp_path / "alone").metrics()
@@ -89,9 +89,10 @@ def test_a_record_that_is_half_written_is_no_record(tmp_path: Path) -> None:
     assert all(json.dumps(record) in text for record in whole)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("launcher", LAUNCHERS)
 def test_a_launcher_that_is_killed(launcher: str, tmp_path: Path) -> None:
-    arguments = ["tokens=25600", "seed=0,1,2"]
+    arguments = ["tokens=12800", "seed=0,1,2"]
     process, study = launched(tmp_path, *arguments, launcher=launcher), tmp_path / "runs" / "adhoc"
     wait_for(lambda: process.poll() is not None or len(under_way(study)) >= (2 if launcher == "fused" else 1))
     process.kill()
@@ -101,13 +102,12 @@ def test_a_launcher_that_is_killed(launcher: str, tmp_path: Path) -> None:
         wait_for(lambda: all((run / "checkpoint.pt").exists() for run in begun), seconds=20)
         wait_for(lambda: look([study])[0].counts.get(State.RUNNING, 0) == 0, seconds=20)
     again = launched(tmp_path, *arguments, launcher=launcher)
-    output, said = again.communicate(timeout=120)
+    _, said = again.communicate(timeout=120)
     assert again.returncode == 0, said
-    whole = launched(tmp_path, *arguments, "out=whole")
-    whole.communicate(timeout=120)
-    found, expected = trials(study), trials(tmp_path / "whole" / "adhoc")
+    found = trials(study)
+    alone = {k: run_job(t.spec, RunFolder(tmp_path / "alone" / k)) for k, t in found.items()}
     assert len(found) == 3 and {k: t.loss_nats for k, t in found.items()} == {
-        k: t.loss_nats for k, t in expected.items()
+        k: t.loss_nats for k, t in alone.items() if t is not None
     }
     if launcher == "fused":
         for run in begun:

@@ -36,59 +36,11 @@ class Workers:
         Path("config.json").write_text(json.dumps({"overrides": whole, "workers": workers, "seconds": seconds}))
         given = {"SCALELAB_LEASE_SECONDS": str(lease), "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
         command = [sys.executable, "-m", "tests.search.worker", "config.json"]
+        self.killed: set[str] = set()
         with Path("errors.txt").open("wb") as errors:
             self.process = subprocess.Popen(command, env={**os.environ, **given}, stderr=errors)
 
-    def pid(self, place: int) -> int:
-        until(lambda: Path(f"pids/{place}").exists() and Path(f"pids/{place}").read_text() != "")
-        return int(Path(f"pids/{place}").read_text())
-
-    def signal(self, place: int, what: signal.Signals) -> None:
-        os.kill(self.pid(place), what)
-
-    def in_a_run(self, place: int) -> bool:
-        """Whether that worker is in the middle of a run."""
-        mine = [words for words in log() if words[-2] == str(self.pid(place)) and words[0] in ("begin", "end")]
-        return bool(mine) and mine[-1][0] == "begin"
-
-    def wait(self) -> dict[str, int]:
-        """Until all have ended; how each did."""
-        self.process.wait(PATIENCE)
-        codes: dict[str, int] = json.loads(Path("codes.json").read_text())
-        return codes
-
-
-@pytest.fixture
-def begun() -> Iterator[Callable[..., Workers]]:
-    there: list[Workers] = []
-
-    def begin(*arguments: Any, **given: Any) -> Workers:
-        there.append(Workers(*arguments, **given))
-        return there[-1]
-
-    yield begin
-    for workers in there:
-        if workers.process.poll() is None:
-            for file in Path("pids").glob("*"):
-                if (pid := file.read_text()).isdecimal():
-                    os.kill(int(pid), signal.SIGKILL)  # a stopped one, too
-            workers.process.kill()
-            workers.process.wait()
-
-
-def log() -> list[list[str]]:
-    file = Path("log.txt")
-    return [line.split() for line in file.read_text().splitlines()] if file.exists() else []
-
-
-def until(happens: Callable[[], bool]) -> None:
-    end = time.monotonic() + PATIENCE
-    while not happens():
-        assert time.monotonic() < end, Path("errors.txt").read_text() if Path("errors.txt").exists() else "no errors"
-        time.sleep(0.02)
-
-
-def check_all_told_once(trials: Sequence[FrozenTrial], n_trials: int, *, torn: int = 0) -> None:
+    def check_all_told_once(trials: Sequence[FrozenTrial], n_trials: int, *, torn: int = 0) -> None:
     """Each trial has ended well, all differ, and what was trained is just what was told.
 
     `torn` are trials whose asker was killed in the middle of the ask.
@@ -109,7 +61,7 @@ def check_all_told_once(trials: Sequence[FrozenTrial], n_trials: int, *, torn: i
 def test_workers_share_one_study_and_a_killed_ones_trial_goes_on(begun: Callable[..., Workers]) -> None:
     given = [LR, "hydra/sweeper/sampler=random"]
     workers = begun(given, [{}, {}, {}], n_trials=9, seconds=0.2, lease=60)
-    until(lambda: workers.in_a_run(1))
+    workers.until(lambda: workers.in_a_run(1))
     workers.signal(1, signal.SIGKILL)
     codes = workers.wait()
     assert (codes["0"], codes["1"], codes["2"]) == (0, signal.SIGKILL, 0), Path("errors.txt").read_text()
@@ -136,20 +88,13 @@ def eight(tears: bool) -> list[dict[str, Any]]:
     ]  # fmt: skip
 
 
-def disturb(workers: Workers, *, tears: bool) -> None:
-    """Kill a worker in a run, one that keeps the others from asking, one of another node, and stop one for long."""
-    until(lambda: workers.in_a_run(1))
-    workers.signal(1, signal.SIGKILL)
-    until(lambda: any(words[:2] == ["holds", "claim"] for words in log()))
-    workers.signal(2, signal.SIGKILL)
-    if tears:
-        until(lambda: any(words[:2] == ["holds", "journal"] for words in log()))
-        workers.signal(7, signal.SIGKILL)
-    until(lambda: workers.in_a_run(4))
-    workers.signal(4, signal.SIGKILL)
-    until(lambda: workers.in_a_run(6))
-    workers.signal(6, signal.SIGSTOP)
-    time.sleep(10)  # beyond its lease, and until it was watched
+def disturb(workers: Workers) -> None:
+    """Kill a worker in a run, and one of another node, and stop one for long."""
+    for place, what in ((1, signal.SIGKILL), (4, signal.SIGKILL), (6, signal.SIGSTOP)):
+        workers.until(lambda place=place: workers.in_a_run(place))  # type: ignore[misc]
+        workers.signal(place, what)
+    stopped = time.monotonic()
+    workers.until(lambda: time.monotonic() > stopped + 10)  # beyond its lease, and until it was watched
     workers.signal(6, signal.SIGCONT)
 
 
@@ -159,9 +104,10 @@ CARBS = [LR, "width=range(32,160,32)", "hydra/sweeper/sampler=carbs"]
 @pytest.mark.slow
 def test_eight_workers_with_carbs_and_a_journal(begun: Callable[..., Workers]) -> None:
     workers = begun(CARBS, eight(tears=True), n_trials=32, seconds=1.0, lease=3)
-    disturb(workers, tears=True)
+    disturb(workers)
     codes = workers.wait()
     assert [codes[place] for place in "0356"] == [0] * 4, Path("errors.txt").read_text()
+    assert len(workers.killed) == 2
     check_all_told_once(open_study("runs/s").get_trials(), 32, torn=1)
 
 
@@ -175,9 +121,9 @@ def test_eight_workers_with_carbs_and_a_database_that_goes_away(
         monkeypatch.setenv("SEARCH_PASSWORD", database.password)
         given = [*CARBS, f"hydra.sweeper.storage='{url}'"]
         workers = begun(given, eight(tears=False), n_trials=32, seconds=1.0, lease=3)
-        disturb(workers, tears=False)
+        disturb(workers)
         before = sum(words[0] == "end" for words in log())
-        until(lambda: sum(words[0] == "end" for words in log()) > before)
+        workers.until(lambda: sum(words[0] == "end" for words in log()) > before)
         database.stop()
         time.sleep(6)
         database.start()

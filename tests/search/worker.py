@@ -81,7 +81,7 @@ def holding_the_claim(when: int) -> None:
 
 def tearing_the_journal(study: Path) -> None:
     """Hang in the middle of a line of the journal, with its lock."""
-    while not (study / JOURNAL).exists():
+    while not Path("log.txt").exists() or Path("log.txt").read_text().count("end") < 6:
         time.sleep(0.05)
     JournalLock(study / JOURNAL).acquire()
     with (study / JOURNAL).open("ab") as journal:

@@ -62,6 +62,10 @@ def usual_spec() -> RunSpec:
     return to_horizon(spread_specs()["mup"], STEPS)
 
 
+def bfloat16_spec() -> RunSpec:
+    return replace(spread_specs()["mup"], dtype="bfloat16")
+
+
 def long_spec() -> RunSpec:
     return make_spec("completep", width=32, base_width=16, tokens=64 * LONG, seed=3)
 
@@ -77,6 +81,7 @@ def work(group: Group, folder: Path) -> None:
     found["not pooled"] = trajectory(spread_specs()["moe"], WHOLE, group, pooled=False)
     loops = {name: trained(usual_spec(), parallel, group, checkpoint=None) for name, parallel in STRATEGIES.items()}
     bad = make_spec(hparams={"lr": 1e30, "clip_norm": None})
+    loops["bfloat16"] = trained(bfloat16_spec(), CUT, group, checkpoint=None)
     loops["diverged"] = trained(bad, CUT, group, checkpoint=None)
     kept = {}
     for name, parallel in STRATEGIES.items():
@@ -169,6 +174,13 @@ def test_a_run_has_the_results_of_the_trainer_of_populations(strategy: str, done
     assert [row["loss_nats"] for row in curve] == pytest.approx([row["loss_nats"] for row in one.curve], rel=1e-5)
     assert [row["step"] for row in curve] == [row["step"] for row in one.curve]
     assert trial.provenance["parallel"] == strategy and trial.provenance["processes"] == "2"
+
+
+def test_products_are_in_bfloat16_as_in_a_population(done: dict[str, Any]) -> None:
+    (one,), (in_full,) = run_each([bfloat16_spec()], members=1), run_each([spread_specs()["mup"]], members=1)
+    first, wide, two = one.curve[0]["loss_nats"], in_full.curve[0]["loss_nats"], done["loops"]["bfloat16"][1]
+    assert abs(two[0]["loss_nats"] - first) < abs(wide - first) / 10
+    assert [row["loss_nats"] for row in two] == pytest.approx([row["loss_nats"] for row in one.curve], rel=0.02)
 
 
 def test_it_diverges_as_one_does(done: dict[str, Any]) -> None:

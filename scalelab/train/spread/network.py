@@ -5,6 +5,7 @@ tensor, of which a process keeps its part; so nothing depends on how many proces
 """
 
 import inspect
+import warnings
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any, cast
@@ -82,7 +83,7 @@ class Spread:
                     mean, loss = self._terms(part)
                 (loss if weight == 1.0 else loss * weight).backward()  # type: ignore[no-untyped-call]
             found.append(torch.stack([mean.detach(), loss.detach()]))
-        mean, loss = self.group.mean(torch.stack(found).double().mean(dim=0)).to(found[0].dtype).unbind()
+        mean, loss = self.group.mean(torch.stack(found).mean(dim=0)).unbind()
         return mean, loss
 
     def _terms(self, tokens_BT: Tensor) -> Losses:
@@ -111,6 +112,8 @@ class Spread:
 
 
 def _cut(network: Proxy, *, mesh: DeviceMesh) -> None:
+    # Logits may be a view; nothing writes to them.
+    warnings.filterwarnings("ignore", message="FSDP2-wrapped module .* returned a view")
     for block in cast(nn.ModuleList, network.blocks):
         fully_shard(block, mesh=mesh)
     fully_shard(network, mesh=mesh)

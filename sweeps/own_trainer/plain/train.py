@@ -123,10 +123,10 @@ def arguments() -> argparse.Namespace:
     for name, value in (("width", 32), ("depth", 2), ("heads", 1), ("ffn", 128), ("context", 64), ("sequences", 8),
                         ("steps", 100), ("warmup-steps", 10), ("seed", 0)):  # fmt: skip
         parser.add_argument(f"--{name}", type=int, default=value)
-    for name, number in (("lr-embedding", 0.03), ("lr-hidden", 0.03), ("lr-readout", 0.03), ("std-embedding", 1.0),
-                         ("std-hidden", 0.18), ("std-down", 0.09), ("std-readout", 0.18), ("attention-scale", 0.18),
-                         ("logits-multiplier", 1.0), ("beta1", 0.9), ("beta2", 0.95), ("eps-embedding", 1e-8), ("eps-hidden", 1e-8),
-                         ("eps-readout", 1e-8)):  # fmt: skip
+    for name, number in (("lr-embedding", 0.03), ("lr-hidden", 0.03), ("lr-readout", 0.03), ("eps-embedding", 1e-8),
+                         ("eps-hidden", 1e-8), ("eps-readout", 1e-8), ("std-embedding", 1.0), ("std-hidden", 0.18),
+                         ("std-down", 0.09), ("std-readout", 0.18), ("attention-scale", 0.18),
+                         ("logits-multiplier", 1.0), ("beta1", 0.9), ("beta2", 0.95)):  # fmt: skip
         parser.add_argument(f"--{name}", type=float, default=number)
     parser.add_argument("--folder", type=Path, required=True, help="where it saves")
     parser.add_argument("--log", type=Path, default=Path("log.jsonl"))

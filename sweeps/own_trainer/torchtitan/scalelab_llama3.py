@@ -1,8 +1,8 @@
 """torchtitan's Llama 3 of any size, each group of its parameters with the values that a parametrization gives it.
 
 torchtitan (0.3) takes sizes, inits and the optimizer's groups from Python and not from flags: this is the function that
---module scalelab_llama3 --config llama3 names. The numbers are those of the groups.json of a run's folder. The readout's
-multiplier a is folded into its matrix, V = a·W: std·a, lr·a, eps/a, weight decay/a (exact where nothing is clipped).
+--module scalelab_llama3 --config llama3 names. The numbers are those of groups.json in the run's folder. The readout's
+multiplier a is folded into its matrix, V = a·W: std·a, lr·a, eps/a, decay/a (exact where nothing is clipped).
 """
 
 import dataclasses
@@ -42,7 +42,7 @@ GAIN = {"weight": nn.init.ones_}
 
 def llama3() -> Trainer.Config:
     """The whole configuration; steps, batch and schedule are flags, which are put on top."""
-    values = json.loads(Path(os.environ["GROUPS"]).read_text())["values"]
+    values = json.loads(Path(os.environ["SCALELAB_GROUPS"]).read_text())["values"]
     config = llama3_debugmodel()
     config.model_spec = dataclasses.replace(model_registry("debugmodel"), flavor="scalelab", model=model(values))
     config.loss = ChunkedLossWrapper.Config(loss_fn=CrossEntropyLoss.Config(global_vocab_size=values["vocab"]))
@@ -71,7 +71,7 @@ def normal(std: float) -> dict[str, Any]:
     return {"weight": partial(nn.init.normal_, std=std)}
 
 
-def model(values: dict[str, Any], backend: str = "flex") -> Llama3Model.Config:
+def model(values: dict[str, Any]) -> Llama3Model.Config:
     width, vocab = values["width"], values["vocab"]
     std = {kind: values[f"init_std.{kind}"] for _, kind in KINDS}
     rope = ComplexRoPE.Config(dim=values["head_dim"], max_seq_len=values["context"], theta=10000.0, scaling="none")
@@ -89,7 +89,7 @@ def model(values: dict[str, Any], backend: str = "flex") -> Llama3Model.Config:
                 dim=width, n_heads=values["heads"], n_kv_heads=values["kv_heads"], head_dim=values["head_dim"],
                 wqkv_param_init=normal(std["hidden.attention_query"]),
                 wo_param_init=normal(std["hidden.attention_output"]),
-                inner_attention=get_attention_config(backend), rope=rope, fuse_qkv=True,
+                inner_attention=get_attention_config("flex"), rope=rope, fuse_qkv=True,
             ),
             feed_forward=mlp,
         )  # fmt: skip
