@@ -30,7 +30,7 @@ def say(console: Console, text: str, style: str | None = None) -> None:
 
 
 def harmless(text: str) -> str:
-    """A text without what a terminal obeys: its control characters as Python writes them.
+    r"""A text without what a terminal obeys: its control characters as Python writes them.
 
     >>> print(harmless("a study's name \x1b[2J, and more"))
     a study's name \x1b[2J, and more

@@ -48,7 +48,7 @@ class Job:
 
 @dataclass(frozen=True)
 class _Curve:
-    """Writes a run's curve to its folder, as long as that is ours, with the number of the attempt and the time of day."""
+    """Writes the curve of a run that is still ours to its folder, with the attempt's number and the time of day."""
 
     folder: RunFolder
     attempt: int

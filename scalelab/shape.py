@@ -2,6 +2,7 @@
 
 from dataclasses import asdict, dataclass, fields
 from fractions import Fraction
+from functools import cache
 from typing import Literal
 
 from scalelab.errors import Refused, unknown
@@ -99,6 +100,7 @@ class Shape:
         return Fraction(getattr(self, dimension), getattr(base, dimension))
 
     @classmethod
+    @cache
     def unit(cls) -> "Shape":
         """The shape of ones: the base of a parametrization that has none (u-muP), where ratios are the sizes."""
         return cls(vocab=1, context=1, width=1, depth=1, heads=1, kv_heads=1, ffn=1)

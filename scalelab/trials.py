@@ -109,26 +109,7 @@ class RunFolder:
 
     def plain(self) -> Plain:
         """What `read` reads, as JSON has it: all fields that there must be, of this version."""
-        file = self.path / TRIAL_FILE
-        try:
-            with open(file, "rb") as text:
-                plain = json.loads(text.read())
-        except FileNotFoundError:
-            raise Refused(f"no {TRIAL_FILE} in {self.path}: the run has not ended, or this is no run folder") from None
-        except ValueError as error:  # JSON and Unicode errors alike
-            raise Refused(f"{file} is corrupt ({error}): remove that folder and run it again") from None
-        version = plain.get("version") if isinstance(plain, dict) else None
-        if isinstance(version, int) and version > TRIAL_VERSION:
-            raise Refused(
-                f"{file} is a trial of version {version}, of a later scalelab: this one reads version {TRIAL_VERSION},"
-                " upgrade it"
-            )
-        if version != TRIAL_VERSION:
-            raise Refused(f"{file} is not a trial of version {TRIAL_VERSION}: was it written by another scalelab?")
-        if lacking := REQUIRED - plain.keys():  # the others came later than the first trials
-            raise Refused(f"{file} lacks {', '.join(sorted(lacking))}: remove that folder and run it again")
-        found: Plain = plain
-        return found
+        return plain_in(str(self.path))
 
     def announce(self, spec: RunSpec) -> None:
         """Say what is to be run here, for whoever looks before there is a trial; OSError where that cannot be."""
@@ -184,6 +165,30 @@ class RunFolder:
                 records = [earlier for earlier in records if earlier["step"] < record["step"]]
             records.append(record)
         return records
+
+
+def plain_in(folder: str) -> Plain:
+    """See `RunFolder.plain`."""
+    file = f"{folder}{os.sep}{TRIAL_FILE}"
+    try:
+        with open(file, "rb") as text:
+            plain = json.loads(text.read())
+    except FileNotFoundError:
+        raise Refused(f"no {TRIAL_FILE} in {folder}: the run has not ended, or this is no run folder") from None
+    except ValueError as error:  # JSON and Unicode errors alike
+        raise Refused(f"{file} is corrupt ({error}): remove that folder and run it again") from None
+    version = plain.get("version") if isinstance(plain, dict) else None
+    if isinstance(version, int) and version > TRIAL_VERSION:
+        raise Refused(
+            f"{file} is a trial of version {version}, of a later scalelab: this one reads version {TRIAL_VERSION},"
+            " upgrade it"
+        )
+    if version != TRIAL_VERSION:
+        raise Refused(f"{file} is not a trial of version {TRIAL_VERSION}: was it written by another scalelab?")
+    if lacking := REQUIRED - plain.keys():  # the others came later than the first trials
+        raise Refused(f"{file} lacks {', '.join(sorted(lacking))}: remove that folder and run it again")
+    found: Plain = plain
+    return found
 
 
 def trial_of(plain: Plain, source: object) -> Trial:

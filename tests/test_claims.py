@@ -265,13 +265,13 @@ import fcntl, os, random, sys, time
 from pathlib import Path
 from scalelab.claims import claim, holder
 from scalelab.claims import leases as room
-number, skew, mark, until = sys.argv[1], float(sys.argv[2]), Path(sys.argv[3]), time.monotonic() + float(sys.argv[4])
+number, skew, mark, enough = sys.argv[1], float(sys.argv[2]), Path(sys.argv[3]), int(sys.argv[4])
 holder.here = lambda: (f"node{number}", "boot")
 stamped, utime = os.utime, os.utime  # a file system whose files are stamped by the node's own clock
 os.utime = lambda file, times=None: utime(file, times or (time.time() + skew,) * 2)
 room._clock = lambda folder: time.time() + skew
 turns, oracle = 0, os.open(mark.with_name("oracle"), os.O_CREAT | os.O_RDWR)
-while time.monotonic() < until:
+while turns < enough:
     mine = room.claim(mark)
     if mine is None:
         time.sleep(random.uniform(0, 0.02))
@@ -285,10 +285,11 @@ while time.monotonic() < until:
 """
 
 
+@pytest.mark.slow
 def test_nodes_with_clocks_hours_apart_are_never_in_at_once_also_when_one_is_killed(tmp_path: Path) -> None:
     nodes = [
         subprocess.Popen(
-            [sys.executable, "-c", NODE, str(number), str(skew), str(tmp_path / CLAIM), "6"],
+            [sys.executable, "-c", NODE, str(number), str(skew), str(tmp_path / CLAIM), "20"],
             cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
             env={**os.environ, "SCALELAB_LEASE_SECONDS": "4"},
         )
@@ -300,7 +301,7 @@ def test_nodes_with_clocks_hours_apart_are_never_in_at_once_also_when_one_is_kil
     killed.communicate()
     came = [node.communicate(timeout=60) for node in nodes[:2]]
     assert [node.returncode for node in nodes] == [0, 0, -signal.SIGKILL], came
-    assert all(out.count("in") > 5 for out, _ in came)
+    assert [out.count("in") for out, _ in came] == [20, 20]
 
 
 def test_a_listing_that_misses_the_newest_gives_nobody_a_claim(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -328,6 +329,7 @@ run_job(make_spec(width=32, tokens=64 * 400), RunFolder(Path(sys.argv[1])))
 """
 
 
+@pytest.mark.slow
 def test_a_holder_that_slept_and_was_taken_over_writes_nothing_when_it_wakes(tmp_path: Path) -> None:
     process = subprocess.Popen(
         [sys.executable, "-c", WORKER, str(tmp_path)], cwd=ROOT, stderr=subprocess.PIPE, text=True,

@@ -82,14 +82,15 @@ def test_a_tracker_is_told_the_whole_of_a_run_in_its_order(tmp_path: Path) -> No
 
 
 def test_a_run_that_is_gone_on_with_is_told_from_its_beginning_each_step_once(tmp_path: Path) -> None:
-    for step in (0, 1, 2, 3):  # another process's, which was killed after step 3
-        RunFolder(tmp_path).append({"attempt": 1, **RECORD, "step": step, "time": 1.0})
+    for values in ({}, {"step": 1}, {"step": 2}, {"step": 2, "validation_loss_nats": 5.0}, {"step": 3}):
+        # another process's, which was killed after step 3
+        RunFolder(tmp_path).append({"attempt": 1, **RECORD, **values, "time": 1.0})
     told = Remembering()
     with waited_for([resumed := aside(told)]):
         resumed.start(SPEC.fingerprint, as_plain(SPEC), tmp_path)
         for step in (2, 3, 4):  # its checkpoint was of step 2
             resumed.record({**RECORD, "step": step})
-    assert told.steps == [0, 1, 2, 3, 4]
+    assert told.steps == [0, 1, 2, 2, 3, 4]
     assert told.told[1][1] == RECORD
     assert told.told[-1] == ("finish", None)
 
@@ -204,6 +205,15 @@ def test_a_key_from_the_environment_is_no_setting_either(tmp_path: Path, monkeyp
     assert list(tmp_path.iterdir()) == []
 
 
+def test_an_online_run_without_a_key_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("NETRC", raising=False)
+    asked = (*TINY, "tracker=wandb", "tracker.mode=online", "--dry-run")
+    assert "`wandb login` once" in one_line(scalelab("train", *asked))
+    monkeypatch.setenv("WANDB_API_KEY", "0123456789" * 4)
+    assert scalelab("train", *asked).exit_code == 0
+
+
 @pytest.mark.parametrize("name", ["wandb", "tensorboard"])
 def test_a_tracker_that_is_not_installed_is_refused(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, name, None)
@@ -296,6 +306,7 @@ def test_a_run_whose_wandb_process_is_killed_goes_on_and_the_next_one_has_a_copy
     with waited_for([second := aside(tracker("wandb", project="p"))]):
         told(second, other, tmp_path / "second", steps=2, trial=ended(other))
     wandb.teardown()
+    del first, second, gone
     with warnings.catch_warnings(action="ignore", category=ResourceWarning):
         gc.collect()  # of the process that was killed, which W&B has not waited for
     assert wandb_runs(tmp_path / "second")["summary.loss_nats"].tolist() == [3.25]

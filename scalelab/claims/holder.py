@@ -34,8 +34,13 @@ def this_process() -> Holder:
     """The holder of a new claim."""
     host, boot = here()
     pid, token = os.getpid(), uuid.uuid4().hex
-    started = _started(pid) or ""
-    return Holder(host=host, boot=boot, pid=pid, started=started, token=token, lease_seconds=LEASE_SECONDS)
+    return Holder(host=host, boot=boot, pid=pid, started=_began(pid), token=token, lease_seconds=LEASE_SECONDS)
+
+
+@cache
+def _began(own: int) -> str:
+    """When this process started; by its number, which a fork changes."""
+    return _started(own) or ""
 
 
 @cache

@@ -29,7 +29,7 @@ class Curve:
         batch = self.spec.horizon.batch_tokens
         step = seen.step if seen.step is not None or seen.tokens is None else seen.tokens // batch
         if step is not None:
-            self.losses = [each for each in self.losses if each[0] is None or each[0] < step]
+            self._go_back(step, seen)
             self.step, self.tokens = step, seen.tokens if seen.tokens is not None else step * batch
         for name, loss in (("training", seen.loss), ("validation", seen.validation_loss)):
             if loss is not None and not math.isfinite(loss) and self.diverged is None:
@@ -41,6 +41,13 @@ class Curve:
             self.validations.append((self.step, seen.validation_loss))
         if seen.loss is not None or seen.validation_loss is not None:
             yield self._record(seen, seconds)
+
+    def _go_back(self, step: int, seen: Seen) -> None:
+        """Forget what was said of later steps, where training is at a step that it has been at: it was begun again."""
+        if seen.loss is None or not self.losses or (self.losses[-1][0] or 0) < step:
+            return
+        self.losses = [each for each in self.losses if each[0] is None or each[0] < step]
+        self.validations = [each for each in self.validations if each[0] is None or each[0] <= step]
 
     def _record(self, seen: Seen, seconds: float) -> dict[str, Any]:
         horizon, step = self.spec.horizon, self.step or 0

@@ -53,8 +53,9 @@ def _numbers(spec: RunSpec) -> Iterator[tuple[str, Value]]:
         "min_lr": hparams.lr * horizon.final_lr_ratio, "steps": horizon.steps, "warmup_steps": horizon.warmup_steps,
         "decay_start": horizon.decay_start, "decay_steps": horizon.steps - horizon.decay_start,
         "sequences": spec.sequences, "seed": spec.seed, "positive_seed": spec.seed + 1, "dtype": spec.dtype,
-        "parametrization": spec.parametrization, "optimizer": spec.optimizer, "weight_decay_policy": spec.weight_decay_policy, "run": spec.fingerprint,
-        "dataset": str(dict(spec.data.options).get("dataset", spec.data.name)), "cost_flops": spec.cost_flops,
+        "parametrization": spec.parametrization, "weight_decay_policy": spec.weight_decay_policy,
+        "optimizer": spec.optimizer, "run": spec.fingerprint, "cost_flops": spec.cost_flops,
+        "dataset": str(dict(spec.data.options).get("dataset", spec.data.name)),
         "params_non_embedding": count_params(spec).non_embedding, "params_total": count_params(spec).total,
     }  # fmt: skip
     yield from run.items()

@@ -47,7 +47,7 @@ class Process:
         Raises:
             Refused: where what an earlier launch has started still runs in the folder, and cannot be ended.
         """
-        folder = str(self.folder.absolute())
+        folder = str(self.folder.resolve())
         if not supervisor.ended(folder, grace_seconds=self.grace_seconds):
             left = ", ".join(map(str, supervisor.marked(folder)))
             raise Refused(
@@ -93,7 +93,7 @@ class Process:
 
     def _ended(self) -> Ended:
         if not self._said:  # the supervisor was killed: nobody but us can end what it has started
-            supervisor.ended(str(self.folder.absolute()), grace_seconds=self.grace_seconds)
+            supervisor.ended(str(self.folder.resolve()), grace_seconds=self.grace_seconds)
             self._process.wait()
             return Ended(why="its supervisor was killed")
         said = json.loads(self._said)

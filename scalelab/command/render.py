@@ -136,7 +136,7 @@ def _inside(command: Command, names: Names, folder: Path) -> Path:
 def _own_environment(command: Command, place: Place, folder: Path) -> dict[str, str]:
     """What every command is told. A worker's GPU is the only one that its command sees."""
     found = {
-        "SCALELAB_RUN_FOLDER": str(folder),
+        "SCALELAB_RUN_FOLDER": str(folder.resolve()),  # by which its processes are found, whatever link led here
         "SCALELAB_ATTEMPT": str(place.attempt),
         "SCALELAB_GROUPS": str(folder / GROUPS_FILE),
         "OMP_NUM_THREADS": str(place.threads),

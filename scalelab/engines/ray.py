@@ -8,10 +8,11 @@ import contextlib
 import importlib.util
 import logging
 import os
+import signal
 import socket
 import threading
 import uuid
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -51,11 +52,6 @@ class RayEngine:
         if settings.address is not None:  # one of our own is started when there is something for it to do
             _join(settings.address)
         return cls(settings=settings)
-
-    @property
-    def outlives_us(self) -> bool:
-        """Whether what is handed over goes on when this process has ended: not with a Ray that ends with it."""
-        return self.settings.address is not None
 
     def submit(self, orders: Sequence[Order]) -> list[str]:
         """Hand orders over; the ticket of each.
@@ -150,14 +146,15 @@ def _join(address: str | None) -> Any:
         except (ConnectionError, RuntimeError, ValueError, OSError) as error:
             failed.append(error)
 
-    if address is None:
-        join()  # not in a thread, with which its processes would end
-    else:
-        thread = threading.Thread(target=join, daemon=True)  # Ray's own patience has no end
-        thread.start()
-        thread.join(JOIN_SECONDS)
-        if thread.is_alive():
-            raise Refused(f"hydra.launcher.address={address}: nothing was joined in {JOIN_SECONDS:g} s; {START}")
+    with _sigterm_as_it_is():
+        if address is None:
+            join()  # not in a thread, with which its processes would end
+        else:
+            thread = threading.Thread(target=join, daemon=True)  # Ray's own patience has no end
+            thread.start()
+            thread.join(JOIN_SECONDS)
+            if thread.is_alive():
+                raise Refused(f"hydra.launcher.address={address}: nothing was joined in {JOIN_SECONDS:g} s; {START}")
     if failed:
         said = " ".join(str(failed[0]).split())[:200]
         raise Refused(f"hydra.launcher.address={'null' if address is None else address}: {said}; {START}")
@@ -170,3 +167,14 @@ def _check_answers(address: str, name: str) -> None:
         socket.create_connection((host, port), timeout=ANSWER_SECONDS).close()
     except OSError as error:
         raise Refused(f"{name}={address}: no answer there ({error.strerror or error}); {START}") from None
+
+
+@contextlib.contextmanager
+def _sigterm_as_it_is() -> Iterator[None]:
+    """Ray's own answer to a SIGTERM is a page of addresses and an abort."""
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        if before is not None and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, before)

@@ -13,7 +13,7 @@ from scalelab.errors import Refused
 from scalelab.laws.columns import COLUMNS
 from scalelab.readers.units import ENDINGS
 from scalelab.spec import RunSpec, as_plain
-from scalelab.trials import TRIAL_FILE, RunFolder, folders_in, listed, trial_of
+from scalelab.trials import TRIAL_FILE, RunFolder, folders_in, listed, plain_in, trial_of
 
 CONVENTIONS: Mapping[str, str] = {
     "params": "without embeddings (params_non_embedding)",
@@ -25,6 +25,7 @@ CONVENTIONS: Mapping[str, str] = {
 FREE_PATHS = tuple(f"{part}.{name}" for part, names in FREE.items() for name in names) + tuple(
     part if part == "seed" else f"{part}." for part, names in FREE.items() if not names
 )
+ASKED = tuple(name for name in (*COLUMNS, "kind", "flops_per_token") if name in FIELDS and name != "run")
 
 
 def folder_runs(path: Path) -> tuple[pd.DataFrame, tuple[RunSpec, ...]]:
@@ -36,22 +37,25 @@ def folder_runs(path: Path) -> tuple[pd.DataFrame, tuple[RunSpec, ...]]:
     Raises:
         Refused: on a torn or foreign trial.json, or a collection that cannot be read.
     """
-    opened: list[dict[str, Any]] = []
+    opened: list[tuple[Any, ...]] = []
     known: dict[str, set[str]] = {}  # by study: the runs that its collection stands for
     for folder, in_collection in counted(_runs(str(path)), f"reading {path}"):
         study, _, name = folder.rpartition(os.sep)
         if in_collection:
             known.setdefault(study, set()).add(name)
         else:
-            run = RunFolder(Path(folder))
-            plain = run.plain()
-            opened.append({"run": folder, **row_of(trial_of(plain, run.path / TRIAL_FILE), plain["spec"])})
+            plain = plain_in(folder)
+            row = row_of(trial_of(plain, folder), plain["spec"])
+            opened.append((folder, *(row[name] for name in ASKED)))
     tables = [_collected(study, names) for study, names in known.items()]
-    table = pd.concat([*tables, *([pd.DataFrame(opened)] if opened or not tables else [])], ignore_index=True)
+    if opened or not tables:
+        tables.append(pd.DataFrame(opened, columns=["run", *ASKED]))
+    table = pd.concat(tables, ignore_index=True)
     if table.empty:
         return table, ()
-    order = sorted(range(len(table)), key=table["run"].str.split(os.sep).tolist().__getitem__)
-    table = table.iloc[order].reset_index(drop=True)
+    parts = [run.split(os.sep) for run in table["run"].tolist()]
+    if any(parts[at] > parts[at + 1] for at in range(len(parts) - 1)):
+        table = table.iloc[sorted(range(len(parts)), key=parts.__getitem__)].reset_index(drop=True)
     specs = _largest(table)
     table["run"] = table["run"].str.removeprefix(f".{os.sep}")  # of what was asked for as "."
     table["outcome"] = table["outcome"].str.lower().map(ENDINGS)  # what is cut short is no result: PRUNED is FAILED
@@ -74,7 +78,7 @@ def _runs(folder: str) -> Iterator[tuple[str, bool]]:
 
 def _collected(study: str, names: set[str]) -> pd.DataFrame:
     """The rows of these runs, of a study's collection."""
-    found = collected(Path(study), [name for name in (*COLUMNS, "kind", "flops_per_token") if name in FIELDS])
+    found = collected(Path(study), ["run", *ASKED])
     assert found is not None  # the names were read from it
     table: pd.DataFrame = found.to_pandas()
     return table[table["run"].isin(names)].assign(run=study + os.sep + table["run"])

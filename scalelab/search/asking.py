@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 
 from optuna.trial import FrozenTrial, TrialState
 
+from scalelab.claims import Claim
 from scalelab.errors import Refused
 from scalelab.search.history import History, history, waiting
 from scalelab.search.objectives import Told
@@ -70,13 +71,14 @@ class Asking:
         """The trials that run and are ours to take."""
         return [trial for trial in past.pending if self._is_left(trial, underway, estates)]
 
-    def take(self, most: int, underway: Container[int], estates: Container[str]) -> list[Underway]:
+    def take(self, most: int, underway: Container[int], estates: Container[str], mine: Claim) -> list[Underway]:
         """Up to `most` trials, each this driver's from now on.
 
         Args:
             most: how many.
             underway: the numbers of those that it has.
             estates: drivers that are no more, whose trials are ours to take.
+            mine: by which this process alone asks; one that was stopped meanwhile, and taken for dead, takes nothing.
         """
         past = self.past()
         left = self.left(past, underway, estates)
@@ -93,12 +95,22 @@ class Asking:
             elif not self.short and self.asks > 0 and trials_left(self.problem, past) > running:
                 trial = self._ask()
                 running += 1
+                if not mine.held:
+                    self._withdraw(trial.number)
             else:
+                break
+            if not mine.held:
                 break
             self.asks = max(self.asks - 1, len(waiting(self.study.optuna, self.study.rule)))
             if (under := self._taken(trial, paid)) is not None:
                 found.append(under)
         return found
+
+    def _withdraw(self, number: int) -> None:
+        """Give up a trial that was asked while others were, unless one of them has it already."""
+        trial = self.study.optuna.get_trials(deepcopy=False)[number]
+        if trial.state is TrialState.RUNNING and work_of(trial.user_attrs) is None:
+            self.study.tell(trial, crashed("asked by a process that was stopped"), self.problem.settings.objectives)
 
     def _is_left(self, trial: FrozenTrial, underway: Container[int], estates: Container[str]) -> bool:
         work = work_of(trial.user_attrs)

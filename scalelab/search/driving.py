@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 from optuna.trial import FrozenTrial, TrialState
 
+from scalelab.claims import Claim
 from scalelab.errors import Refused
 from scalelab.pruners.continuing import CONTINUES
 from scalelab.search.asking import Asking
@@ -93,22 +94,24 @@ class Searching:
             wanted = room and (self.asking.left(past, self.underway, dead) or self.asking.may_ask(past))
             if not (ended and not waits) and not wanted and self.driver.held:
                 return _Round(others=bool(others))
-            with exclusively(self.problem.folder):
+            with exclusively(self.problem.folder) as mine:
                 if not self.driver.held:
                     self.driver.begin_again()
                     self.underway.clear()
                     return _Round(lines=[f"taken for dead: goes on as {self.driver.name}"], changed=True)
-                lines = self._told(ended) if not waits else []
+                lines = self._told(ended, mine) if not waits else []
                 room = self.most - len(self.underway) if room and self.crashes < CRASHES else 0
-                taken = self.asking.take(room, self.underway, dead)
+                taken = self.asking.take(room, self.underway, dead, mine)
                 self.underway |= {each.trial.number: each for each in taken}
         return _Round(lines=lines, changed=bool(lines or taken), others=bool(others))
 
-    def _told(self, ended: Mapping[int, Told]) -> list[str]:
-        """Tell what this driver still has; a line each."""
+    def _told(self, ended: Mapping[int, Told], mine: Claim) -> list[str]:
+        """Tell what this driver still has, while the study is its own; a line each."""
         lines = []
         trials = self.study.optuna.get_trials(deepcopy=False)
         for number, found in ended.items():
+            if not mine.held:
+                break
             work = work_of(trials[number].user_attrs)
             if trials[number].state is TrialState.RUNNING and work is not None and work.owner == self.driver.name:
                 self.study.tell(trials[number], found, self.problem.settings.objectives)
@@ -135,7 +138,9 @@ class Searching:
         try:
             self.orders.submit({labels[number]: orders for number, orders in of_trial.items()})
         except Refused as refused:
-            self._wait_for_engine(refused, idle)
+            for number, orders in of_trial.items():
+                self.orders.settle(orders, self.orders.works.recall(labels[number]))
+            self._wait_for_engine(refused)
             return False
         self.refused = None
         for number in of_trial:
@@ -148,12 +153,11 @@ class Searching:
         each.work = replace(self.orders.noted(each.work, (run.spec.fingerprint for run in each.runs)), **changed)
         self.steadily(lambda: self.study.note(number, each.work))
 
-    def _wait_for_engine(self, refused: Refused, orders: Sequence[Ordered]) -> None:
+    def _wait_for_engine(self, refused: Refused) -> None:
         """An engine that took runs before may do so again: a queue that is full, a scheduler that is restarted."""
         now = time.monotonic()
         if not self.orders.elsewhere or (self.refused is not None and now - self.refused > SUBMIT_SECONDS):
             raise refused
-        self.orders.not_tried(orders)
         if self.refused is None:
             self.refused = now
             self.say(f"not taken, to be tried again: {refused}")

@@ -25,7 +25,7 @@ class History:
     ended: tuple[FrozenTrial, ...] = ()  # OK or DIVERGED: they count
     pruned: tuple[FrozenTrial, ...] = ()  # stopped early: they count too
     crashed: tuple[FrozenTrial, ...] = ()
-    pending: tuple[FrozenTrial, ...] = ()  # asked, not told: of a process that is no more
+    pending: tuple[FrozenTrial, ...] = ()  # asked, not told: somebody is at work on it, or was
     warm: tuple[FrozenTrial, ...] = ()
     spent: Mapping[str, float] = field(default_factory=dict)  # runs that were paid for → their FLOPs
     horizon: int | None = None

@@ -62,10 +62,13 @@ class Orders:
             if further or order.name not in self.steps:
                 self.steps[order.name] = _step(order)
 
-    def not_tried(self, orders: Iterable[Ordered]) -> None:
-        """They were not taken."""
+    def settle(self, orders: Iterable[Ordered], ticket: str | None) -> None:
+        """They were handed over with others, some of which were not taken; these were if they have a ticket."""
         for order in orders:
-            self.tries[order.name] -= 1
+            if ticket:
+                self.tickets[order.name] = ticket
+            else:
+                self.tries[order.name] -= 1
 
     @property
     def elsewhere(self) -> bool:

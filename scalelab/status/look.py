@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from scalelab.collection import COLLECTION_FILE
+from scalelab.counted import counted
 from scalelab.errors import Refused
 from scalelab.status.collected import in_collection
 from scalelab.status.run import Files, RunStatus, State, final_status, newest_claim, run_status
 from scalelab.status.study import Peaks, StudyStatus, study_status
-from scalelab.trials import METRICS_FILE, SPEC_FILE, TRIAL_FILE
+from scalelab.trials import METRICS_FILE, SPEC_FILE, TRIAL_FILE, folders_in, listed
 
 MARKS = {TRIAL_FILE, METRICS_FILE, SPEC_FILE}  # one of them, or a claim, makes a folder a run's
 
@@ -39,7 +40,8 @@ class Look:
         for root in self.folders:
             if not root.is_dir():
                 raise Refused(f"no folder {root}: give folders with runs at or below them, for example runs/my_study")
-            for path, files in self._run_folders(str(root)):
+            looked = self._run_folders(str(root))
+            for path, files in looked if self._final else counted(looked, f"looking at {root}"):
                 study = path if path == str(root) else os.path.dirname(path)
                 found = self._final[path] if files is None else run_status(files, now=now)
                 if found.final:
@@ -55,19 +57,14 @@ class Look:
         if folder in self._final or self._has_ended(folder):
             yield folder, None
             return
-        try:
-            with os.scandir(folder) as listing:
-                entries = {entry.name: entry for entry in listing}
-        except FileNotFoundError:
-            return  # removed since its parent was listed
+        entries = listed(folder)
         if MARKS & entries.keys() or newest_claim(entries) is not None:
             yield folder, entries
             return
         if COLLECTION_FILE in entries:
             self._take_up(folder, entries[COLLECTION_FILE].stat().st_mtime_ns)
-        for name, entry in sorted(entries.items()):
-            if not name.startswith(".") and entry.is_dir(follow_symlinks=False):
-                yield from self._run_folders(entry.path)
+        for entry in folders_in(entries):
+            yield from self._run_folders(entry.path)
 
     def _has_ended(self, folder: str) -> bool:
         """Whether a folder has a final trial; asked before it is listed, which takes longer and is rarely needed."""

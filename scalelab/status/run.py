@@ -19,9 +19,9 @@ from scalelab.errors import Refused
 from scalelab.jobs import CLAIM
 from scalelab.models import flops_of
 from scalelab.shape import Architecture, Shape
+from scalelab.status.curve import Curve, curve_end
 from scalelab.trials import FINAL, METRICS_FILE, SPEC_FILE, TRIAL_FILE, TRIAL_VERSION, Outcome
 
-TAIL_BYTES = 4096  # of a curve: about 25 records, a quarter of a run
 QUIET_SECONDS = 120.0  # assumed: what a run may take without a sign of life (imports, a validation)
 QUIET_RECORDS = 10  # and how many of its own intervals between records
 
@@ -83,17 +83,6 @@ class RunStatus:
     @property
     def final(self) -> bool:
         return self.state in FINAL_STATES
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Curve:
-    """The end of a curve: the last attempt's records, as far as they are read."""
-
-    tokens: int = 0
-    seconds: float = 0.0
-    interval: float = 0.0  # seconds by the clock between records
-    tokens_per_second: float | None = None  # of its worker's time
-    workers: float = 1.0
 
 
 def run_status(files: Files, *, now: float) -> RunStatus:
@@ -162,7 +151,7 @@ def _not_ended(files: Files, trial: Mapping[str, Any] | None, *, now: float) -> 
     """Of a run without a trial, or with one that does not keep it from running again."""
     spec = trial["spec"] if trial is not None else _plain(files[SPEC_FILE].path) if SPEC_FILE in files else None
     horizon, per_token = _asked(spec)
-    curve = _curve(files[METRICS_FILE]) if METRICS_FILE in files else _Curve()
+    curve = curve_end(files[METRICS_FILE]) if METRICS_FILE in files else Curve()
     begun = METRICS_FILE in files or newest_claim(files) is not None
     if begun and _alive(files, curve, now=now):
         state = State.RUNNING
@@ -181,7 +170,7 @@ def _not_ended(files: Files, trial: Mapping[str, Any] | None, *, now: float) -> 
     )  # fmt: skip
 
 
-def _alive(files: Files, curve: _Curve, *, now: float) -> bool:
+def _alive(files: Files, curve: Curve, *, now: float) -> bool:
     claimed = newest_claim(files)
     if claimed is not None:
         return looks_alive(Path(claimed.path), now=now)
@@ -189,37 +178,6 @@ def _alive(files: Files, curve: _Curve, *, now: float) -> bool:
     if TRIAL_FILE in files and files[TRIAL_FILE].stat().st_mtime >= max(signs):
         return False  # the trial was the last that it wrote
     return now - max(signs) < max(QUIET_SECONDS, QUIET_RECORDS * curve.interval)
-
-
-def _curve(file: "os.DirEntry[str]") -> _Curve:
-    """The last records, by whose tokens and times it is known how fast a run goes now."""
-    with open(file.path, "rb") as lines:
-        lines.seek(max(0, lines.seek(0, os.SEEK_END) - TAIL_BYTES))
-        text = lines.read().decode(errors="replace").splitlines()
-    records = [record for record in map(_record, text) if record is not None]
-    if not records:
-        return _Curve()
-    last = records[-1]
-    first = next(record for record in records if record["attempt"] == last["attempt"])
-    steps = sum(record["attempt"] == last["attempt"] for record in records) - 1
-    # `time` is the clock's. Without it the seconds are, as for a run that has its worker for itself.
-    spent = last["seconds"] - first["seconds"]
-    clock = last["time"] - first["time"] if "time" in first and "time" in last else spent
-    return _Curve(
-        tokens=int(last["tokens"]), seconds=float(last["seconds"]), interval=clock / steps if steps else 0.0,
-        tokens_per_second=(last["tokens"] - first["tokens"]) / spent if spent > 0 else None,
-        workers=min(1.0, spent / clock) if spent > 0 and clock > 0 else 1.0,
-    )  # fmt: skip
-
-
-def _record(line: str) -> dict[str, Any] | None:
-    """A whole record; None of a line that is cut off, at the start of the tail or by a kill."""
-    try:
-        record = json.loads(line)
-    except ValueError:
-        return None
-    whole = isinstance(record, dict) and {"attempt", "tokens", "seconds"} <= set(record)
-    return record if whole else None
 
 
 def _asked(spec: Any) -> tuple[int | None, int | None]:

@@ -1,7 +1,7 @@
 """Trackers: sinks that get a copy of each run as it goes. Our own files are the truth; a tracker is a convenience.
 
-In the order of the data: what a run tells (`tracker`) → in a thread of its own, which may fail (`arms_length`) → as a table
-shows it (`described`) → to W&B (`wandb_run`) or TensorBoard (`tensorboard`). Laws and recipes: `artifacts`.
+In the order of the data: what a run tells (`tracker`) → in a thread of its own, which may fail (`arms_length`) → as a
+table shows it (`described`) → to W&B (`wandb_run`) or TensorBoard (`tensorboard`). Laws and recipes: `artifacts`.
 """
 
 import inspect

@@ -37,14 +37,16 @@ class Aside(Tracker):
 
     def start(self, name: str, spec: Mapping[str, Any], folder: Path) -> None:
         """Start it, and tell it what is known of the run from before."""
-        self.lost = survived(lambda: [import_module(name) for name in self.inner.needs])
+        needs = getattr(self.inner, "needs", ())  # a tracker of somebody else's may do without
+        self.lost = survived(lambda: [import_module(name) for name in needs])
         if self.lost is not None:
             return
         self._thread.start()
         self._queue.put(partial(self.inner.start, name, spec, folder))
-        for record in RunFolder(folder).metrics():
+        before = RunFolder(folder).metrics()
+        for record in before:
             self.record({key: value for key, value in record.items() if key not in OURS})
-            self._told_to = record["step"]
+        self._told_to = before[-1]["step"] if before else -1
 
     def record(self, values: Mapping[str, Any]) -> None:
         """Tell it of a step, in the order of the steps; what a resumed run does again has been told."""
@@ -109,7 +111,7 @@ def waited_for(trackers: Iterable[Tracker]) -> Iterator[None]:
     linger = LINGER_SECONDS
     try:
         yield
-    except Stopped:
+    except (Stopped, KeyboardInterrupt):
         linger = LEAVE_SECONDS
         raise
     finally:

@@ -1,10 +1,11 @@
 """Weights & Biases: a run a run, in the group of its study. `mode="offline"` needs no login."""
 
+import os
 import re
 import threading
 import warnings
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -51,11 +52,14 @@ class WandbTracker(Tracker):
         if mode not in MODES:
             raise unknown("tracker.mode", mode, MODES)
         for name, value in (("project", project), ("entity", entity), ("group", group), ("job_type", job_type)):
-            if (value is not None or name == "project") and not (isinstance(value, str) and value.strip() and value.isprintable()):
+            named = isinstance(value, str) and value.strip() != "" and value.isprintable()
+            if not named and (value is not None or name == "project"):
                 raise Refused(f"tracker.{name}={value!r}: accepted is a name")
         if isinstance(tags, str) or not all(isinstance(tag, str) and 0 < len(tag) <= 64 for tag in tags):
             raise Refused(f"tracker.tags={tags!r}: accepted is a list of words of up to 64 letters, [a,b]")
         require_wandb("tracker=wandb")
+        if mode == "online" and not _has_key():
+            raise Refused("tracker.mode=online without a key: set WANDB_API_KEY or `wandb login` once, or stay offline")
         self.project, self.entity, self.mode, self.group = project, entity, mode, group
         self.job_type, self.tags, self.dir = job_type, tuple(tags), dir
         self.run: Any = None
@@ -79,10 +83,15 @@ class WandbTracker(Tracker):
             self.run.define_metric(metric, step_metric=X_AXIS)
 
     def record(self, values: Mapping[str, Any]) -> None:
-        if values["step"] >= self.run.step:  # W&B has the others, of an attempt before this one
-            self.run.log({**scalars_of(values), X_AXIS: values["tokens"]}, step=values["step"])
+        with _forgetting():
+            if values["step"] >= self.run.step:  # W&B has the others, of an attempt before this one
+                self.run.log({**scalars_of(values), X_AXIS: values["tokens"]}, step=values["step"])
 
     def finish(self, trial: Trial | None) -> None:
+        with _forgetting():
+            self._finish(trial)
+
+    def _finish(self, trial: Trial | None) -> None:
         if trial is None:
             self.run.mark_preempting()
         else:
@@ -96,6 +105,13 @@ def require_wandb(asked: str) -> None:
     """Refuse what was asked where wandb is not installed."""
     if find_spec("wandb") is None:
         raise Refused(f"{asked}, but wandb is not installed: pip install 'scalelab[wandb]'")
+
+
+def _has_key() -> bool:
+    """Whether there may be a key; whether it is the right one, W&B's server knows."""
+    files = [os.environ.get("NETRC", ""), *(os.path.expanduser(f"~/{name}") for name in (".netrc", "_netrc"))]
+    named = any(os.environ.get(name) for name in ("WANDB_API_KEY", "WANDB_IDENTITY_TOKEN_FILE"))
+    return named or any(os.path.isfile(file) for file in files if file)
 
 
 def run_id(group: str | None, fingerprint: str) -> str:
@@ -127,10 +143,7 @@ def opened(*, id: str, mode: str, **given: Any) -> Any:
     try:
         return wandb.init(id=id, mode=mode, **common)  # type: ignore[arg-type]
     except (MailboxClosedError, ConnectionError):  # W&B's own process was killed, maybe long ago
-        with _RESTARTING:
-            if wandb.setup(settings) is service:
-                with suppress(ConnectionError, MailboxClosedError):
-                    wandb.teardown()
+        _forget(service)
         return wandb.init(id=id, mode=mode, **common)  # type: ignore[arg-type]
     except CommError as error:
         if mode != "online":
@@ -143,3 +156,27 @@ def opened(*, id: str, mode: str, **given: Any) -> Any:
             f"W&B is not to be reached, runs are kept offline; to upload one: {upload} ({said})", stacklevel=2
         )
         return run
+
+
+@contextmanager
+def _forgetting() -> Iterator[None]:
+    """Where W&B's own process is gone, whoever is next gets another, and nobody says so again at the end."""
+    import wandb
+    from wandb.sdk.mailbox import HandleAbandonedError, MailboxClosedError
+
+    service = wandb.setup()
+    try:
+        yield
+    except (HandleAbandonedError, MailboxClosedError, ConnectionError):
+        _forget(service)
+        raise
+
+
+def _forget(service: Any) -> None:
+    import wandb
+    from wandb.sdk.mailbox import MailboxClosedError
+
+    with _RESTARTING:
+        if wandb.setup() is service:  # nobody has been here before
+            with suppress(ConnectionError, MailboxClosedError):
+                wandb.teardown()

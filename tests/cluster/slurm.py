@@ -87,6 +87,8 @@ class Cluster:
         command = [str(sbin / "slurmctld-wlm"), "-D"]
         if name in NODES:
             command = [str(sbin / "slurmd-wlm"), "-D", "-N", name, "-d", str(sbin / "slurmstepd-wlm")]
+        if shutil.which("setpriv") is not None:  # nor do they outlive a test that is killed
+            command = ["setpriv", "--pdeathsig", "KILL", *command]
         with (self.folder / f"{name}.out").open("ab") as out:
             self.daemons[name] = subprocess.Popen(
                 command, env=self.environment, stdout=out, stderr=out, stdin=subprocess.DEVNULL, start_new_session=True
@@ -99,18 +101,25 @@ class Cluster:
         daemon.wait(timeout=60)
 
     def steps(self, node: str) -> list[int]:
-        """The processes (slurmstepd and what they started) of the jobs of a node."""
-        found = []
+        """The processes of a node's jobs, each with the slurmstepd that started it."""
+        found: set[int] = set()
+        for pid, words in self._processes():
+            if f"SLURMD_NODENAME={node}".encode() in words:
+                found.add(pid)
+                with contextlib.suppress(OSError):
+                    parent = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+                    if Path(f"/proc/{parent}/cmdline").read_text().startswith("slurmstepd"):
+                        found.add(parent)
+        return sorted(found)
+
+    def _processes(self) -> Iterator[tuple[int, list[bytes]]]:
+        """The processes that know of this cluster, with their environment; those that end meanwhile are left out."""
         for entry in Path("/proc").iterdir():
             if entry.name.isdecimal():
                 with contextlib.suppress(OSError):
                     words = (entry / "environ").read_bytes().split(b"\0")
-                    if f"SLURMD_NODENAME={node}".encode() in words and self._is_ours(words):
-                        found.append(int(entry.name))
-        return found
-
-    def _is_ours(self, words: Sequence[bytes]) -> bool:
-        return f"SLURM_CONF={self.environment['SLURM_CONF']}".encode() in words
+                    if f"SLURM_CONF={self.environment['SLURM_CONF']}".encode() in words:
+                        yield int(entry.name), words
 
     def call(self, *command: str) -> str:
         """What a command of SLURM's prints."""
@@ -158,8 +167,8 @@ class Cluster:
             subprocess.run(
                 ["scancel", f"--user={os.getuid()}"], env=self.environment, timeout=20, capture_output=True, check=False
             )
-        for node in NODES:
-            for pid in self.steps(node):
+        for pid, _ in list(self._processes()):
+            if pid not in (daemon.pid for daemon in self.daemons.values()):
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
         for name in list(self.daemons):

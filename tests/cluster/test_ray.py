@@ -252,17 +252,20 @@ def test_orders_are_found_again_by_their_tickets(nodes: Nodes, tmp_path: Path, m
     assert tickets == [f"l4bel_{place}" for place in range(7)]
     monkeypatch.setenv("RAY_ADDRESS", nodes.cluster.address)
     engine = RayEngine.of(address="auto")
-    assert engine.alive([*tickets, "another_0"]) == set(tickets), "more than there is room for: some wait"
-    assert engine.submitted_as("l4bel") == dict(enumerate(tickets))
+    seen = engine.alive([*tickets, "another_0"])  # the short ones may have ended
+    assert tickets[5] in seen <= set(tickets)
+    assert engine.submitted_as("l4bel").items() <= dict(enumerate(tickets)).items()
+    assert engine.submitted_as("l4bel")[5] == tickets[5]
     assert RayEngine.of(namespace="other").alive(tickets) == set()
     assert engine.why(tickets[5]).endswith("has not ended")
-    wait_for(lambda: engine.alive(tickets) == {tickets[5]}, "the short ones")
+    wait_for(lambda: engine.alive(tickets) == {tickets[5]}, "the short ones", seconds=240)
     for order in orders[:5]:
         assert order.jobs[0].folder.read().outcome is Outcome.OK
         assert (order.jobs[0].folder.path / ".hydra" / "overrides.yaml").exists()
     assert (failed := lost.jobs[0].folder.read()).outcome is Outcome.FAILED
     assert failed.reason is not None and failed.reason.startswith("scalelab.errors.Refused: unknown tracker 'nowhere'")
-    assert "exit_actor" in engine.why(tickets[0])
+    for ticket in seen - {tickets[5]}:
+        assert "exit_actor" in engine.why(ticket)
     engine.cancel(tickets)
     wait_for(lambda: not engine.alive(tickets), "what was cancelled")
     assert engine.why(tickets[5]) == f"Ray's actor {tickets[5]} ended: it was killed by `ray.kill`."
@@ -272,21 +275,27 @@ def test_orders_are_found_again_by_their_tickets(nodes: Nodes, tmp_path: Path, m
 
 @pytest.mark.slow
 @pytest.mark.ray
-def test_a_search_of_batches(nodes: Nodes, tmp_path: Path) -> None:
-    arguments = ("-m", *RAY, "hydra/sweeper=optuna", "hydra/sweeper/sampler=random", "hydra.sweeper.n_trials=4",
-                 "hydra.sweeper.n_jobs=2", "study=s", *TINY, "lr=tag(log,interval(1e-3,1e-1))")  # fmt: skip
+def test_a_search_on_a_ray_of_its_own(nodes: Nodes, tmp_path: Path) -> None:
+    arguments = ("-m", *RAY, "hydra.launcher.address=null", "hydra/sweeper=optuna", "hydra/sweeper/sampler=random",
+                 "hydra.sweeper.n_trials=4", "hydra.sweeper.n_jobs=2", "study=s", *TINY,
+                 "lr=tag(log,interval(1e-3,1e-1))")  # fmt: skip
+    before = clusters()
     with launcher(arguments, tmp_path, nodes.environment) as searching:
+        wait_for(lambda: clusters() > before or searching.poll() is not None, "its Ray")
         said = finished(searching, tmp_path)
-    assert "4/4" in said
-    assert [RunFolder(file.parent).read().outcome for file in (tmp_path / "runs" / "s").glob("*/trial.json")] == [
-        Outcome.OK
-    ] * 4
+    assert "4/4" in said and "raylet" not in said and "Traceback" not in said
+    ended = [RunFolder(file.parent).read().outcome for file in (tmp_path / "runs" / "s").glob("*/trial.json")]
+    assert ended == [Outcome.OK] * 4
+    wait_for(lambda: clusters() == before, "its Ray to end with it")
 
 
-@pytest.mark.slow
-@pytest.mark.ray
-def test_a_ray_of_its_own_ends_with_the_launcher(nodes: Nodes, tmp_path: Path) -> None:
-    arguments = ("-m", *RAY, "hydra.launcher.address=null", *TINY, "seed=0,1")
-    with launcher(arguments, tmp_path, nodes.environment) as process:
-        said = finished(process, tmp_path)
-    assert said.rstrip().endswith("2 runs: 2 OK")
+def clusters() -> set[str]:
+    """Process numbers of the heads of Ray's clusters on this machine."""
+    return {file.parent.name for file in Path("/proc").glob("[0-9]*/comm") if _read(file).startswith("gcs_server")}
+
+
+def _read(file: Path) -> str:
+    try:
+        return file.read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return ""

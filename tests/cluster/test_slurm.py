@@ -170,9 +170,9 @@ def submitted(study: Path) -> list[str]:
 
 
 def test_a_run_longer_than_the_time_limit_goes_on_where_it_was(slurm: Cluster, tmp_path: Path) -> None:
-    study = (*TINY, "tokens=1920000", "seed=0")  # 30 000 steps; SLURM warns within the first 40 s
+    study = (*TINY, "tokens=1024000", "seed=0")  # 16 000 steps; SLURM warns 8 to 38 s after the start
     (tmp_path / "here").mkdir()
-    limit = ("hydra.launcher.minutes=1", "hydra.launcher.signal_seconds=20")
+    limit = ("hydra.launcher.minutes=1", "hydra.launcher.signal_seconds=22")
     with (
         launcher(("-m", *SLURM, *limit, *study), tmp_path, slurm.environment) as there,
         launcher(("-m", *study), tmp_path / "here", slurm.environment) as local,
@@ -209,7 +209,7 @@ def test_a_search_is_trained_there_batch_by_batch(
         "hydra/sweeper=optuna", "hydra/sweeper/sampler=random", "hydra.sweeper.n_trials=4", "hydra.sweeper.n_jobs=2",
         *TINY, "lr=tag(log,interval(1e-3,1e-1))",
     )  # fmt: skip
-    with launcher(("-m", *SLURM, *search), tmp_path, slurm.environment) as process:
+    with launcher(("-m", *SLURM, "hydra.launcher.workers=1", *search), tmp_path, slurm.environment) as process:
         finished(process, tmp_path)
     local = here(search, tmp_path, monkeypatch)
     study = tmp_path / "runs" / "adhoc"

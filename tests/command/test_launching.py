@@ -164,5 +164,5 @@ def test_the_example_transfers(tmp_path: Path) -> None:
     fitted = scalelab("fit", str(tmp_path / "own_trainer"), "-o", str(tmp_path / "laws"), "--no-plots")
     assert fitted.exit_code == 0, fitted.output
     (group,) = json.loads((tmp_path / "laws" / "laws.json").read_text())["groups"]
-    optima = [optimum["log2_lr"]["value"] for optimum in group["optima"]]
+    optima = [optimum["log2_lr"] for optimum in group["optima"]]
     assert len(optima) == 3 and max(optima) - min(optima) < 0.5

@@ -181,11 +181,6 @@ def test_it_may_not_take_longer_than_it_may(tmp_path: Path) -> None:
     assert time.monotonic() - started < 10
 
 
-def test_who_does_not_heed_sigterm_is_killed(tmp_path: Path) -> None:
-    trial = outcome(commanded(tmp_path, "stubborn", timeout_minutes=0.01), folder_of(tmp_path))
-    assert trial.reason is not None and "ended by SIGKILL" in trial.reason
-
-
 @contextmanager
 def asking_when(condition: Callable[[], bool]) -> Iterator[None]:
     """Ask this process to stop once it is time."""
@@ -195,6 +190,14 @@ def asking_when(condition: Callable[[], bool]) -> Iterator[None]:
         yield
     finally:
         thread.join()
+
+
+def test_who_does_not_heed_sigterm_is_killed(tmp_path: Path) -> None:
+    folder, started = folder_of(tmp_path), time.monotonic()
+    with asking_when(lambda: len(metrics_of(folder)) > 3), pytest.raises(stopping.Stopped):
+        run_job(commanded(tmp_path, "stubborn"), folder)
+    assert time.monotonic() - started > 1.0  # its grace
+    assert supervisor.marked(str(folder.path)) == []
 
 
 def test_asked_to_stop_it_is_stopped_and_goes_on_when_launched_again(tmp_path: Path) -> None:
@@ -341,3 +344,16 @@ def test_a_run_that_was_taken_over_is_ended(tmp_path: Path, monkeypatch: pytest.
     with pytest.raises(CommandFailed, match="another process has taken this run over"):
         command.run(commanded(tmp_path, "slow"), Place(folder=folder.path), held=lambda: False)
     assert supervisor.marked(str(folder.path)) == []
+
+
+@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="processes are found by /proc")
+def test_a_folder_is_the_same_by_whatever_path(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path, target_is_directory=True)
+    folder, running = folder_of(tmp_path), worker(tmp_path / "link", "slow")
+    try:
+        wait_for(lambda: len(metrics_of(folder)) > 3)
+        assert len(supervisor.marked(str(folder.path))) == 2
+    finally:
+        running.kill()
+        running.communicate()
+    wait_for(lambda: supervisor.marked(str(folder.path)) == [])

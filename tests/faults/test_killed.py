@@ -59,7 +59,10 @@ def never_killed(tmp_path: Path) -> Trial:
     return trial
 
 
-@pytest.mark.parametrize("where", ["trial", "metrics", "checkpoint", "second checkpoint"])
+SLOW = [pytest.param(where, marks=pytest.mark.slow) for where in ("metrics", "checkpoint")]
+
+
+@pytest.mark.parametrize("where", ["trial", "second checkpoint", *SLOW])
 def test_a_worker_that_is_killed_in_the_middle_of_a_write(where: str, tmp_path: Path) -> None:
     folder = RunFolder(tmp_path / "study" / "run")
     folder.path.mkdir(parents=True)

@@ -87,7 +87,7 @@ app(sys.argv[1:])
 """
 
 
-@pytest.mark.parametrize("launcher", LAUNCHERS)
+@pytest.mark.parametrize("launcher", ["basic", pytest.param("fused", marks=pytest.mark.slow)])
 def test_ctrl_c_while_yaml_is_written_is_ctrl_c(launcher: str, tmp_path: Path) -> None:
     given = ["train", "-m", *TINY, "seed=0,1", f"out={tmp_path}", *LAUNCHERS[launcher]]
     process = python(INTERRUPTED, *given)

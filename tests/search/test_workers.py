@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import optuna
 import pytest
 from optuna.trial import FrozenTrial, TrialState
 
@@ -40,7 +41,61 @@ class Workers:
         with Path("errors.txt").open("wb") as errors:
             self.process = subprocess.Popen(command, env={**os.environ, **given}, stderr=errors)
 
-    def check_all_told_once(trials: Sequence[FrozenTrial], n_trials: int, *, torn: int = 0) -> None:
+    def until(self, happens: Callable[[], bool]) -> None:
+        """Wait; whoever says that it holds something is killed meanwhile."""
+        end = time.monotonic() + PATIENCE
+        while not happens():
+            assert time.monotonic() < end, Path("errors.txt").read_text()
+            for words in log():
+                if words[0] == "holds" and words[-2] not in self.killed:
+                    self.killed.add(words[-2])
+                    os.kill(int(words[-2]), signal.SIGKILL)
+            time.sleep(0.02)
+
+    def pid(self, place: int) -> int:
+        file = Path(f"pids/{place}")
+        self.until(lambda: file.exists() and file.read_text() != "")
+        return int(file.read_text())
+
+    def signal(self, place: int, what: signal.Signals) -> None:
+        os.kill(self.pid(place), what)
+
+    def in_a_run(self, place: int) -> bool:
+        """Whether that worker is in the middle of a run."""
+        mine = [words for words in log() if words[-2] == str(self.pid(place)) and words[0] in ("begin", "end")]
+        return bool(mine) and mine[-1][0] == "begin"
+
+    def wait(self) -> dict[str, int]:
+        """Until all have ended; how each did."""
+        self.until(lambda: self.process.poll() is not None)
+        codes: dict[str, int] = json.loads(Path("codes.json").read_text())
+        return codes
+
+
+@pytest.fixture
+def begun() -> Iterator[Callable[..., Workers]]:
+    there: list[Workers] = []
+
+    def begin(*arguments: Any, **given: Any) -> Workers:
+        there.append(Workers(*arguments, **given))
+        return there[-1]
+
+    yield begin
+    for workers in there:
+        if workers.process.poll() is None:
+            for file in Path("pids").glob("*"):
+                if (pid := file.read_text()).isdecimal():
+                    os.kill(int(pid), signal.SIGKILL)  # a stopped one, too
+            workers.process.kill()
+            workers.process.wait()
+
+
+def log() -> list[list[str]]:
+    file = Path("log.txt")
+    return [line.split() for line in file.read_text().splitlines()] if file.exists() else []
+
+
+def check_all_told_once(trials: Sequence[FrozenTrial], n_trials: int, *, torn: int = 0) -> None:
     """Each trial has ended well, all differ, and what was trained is just what was told.
 
     `torn` are trials whose asker was killed in the middle of the ask.
@@ -98,6 +153,15 @@ def disturb(workers: Workers) -> None:
     workers.signal(6, signal.SIGCONT)
 
 
+def trials_in(url: str) -> list[FrozenTrial]:
+    storage = optuna.storages.RDBStorage(url)
+    try:
+        return optuna.load_study(study_name="s", storage=storage).get_trials()
+    finally:
+        storage.remove_session()
+        storage.engine.dispose()
+
+
 CARBS = [LR, "width=range(32,160,32)", "hydra/sweeper/sampler=carbs"]
 
 
@@ -129,7 +193,7 @@ def test_eight_workers_with_carbs_and_a_database_that_goes_away(
         database.start()
         codes = workers.wait()
         assert [codes[place] for place in "03567"] == [0] * 5, Path("errors.txt").read_text()
-        check_all_told_once(open_study(database.url(database.password)).get_trials(), 32, torn=1)
+        check_all_told_once(trials_in(database.url(database.password)), 32, torn=1)
         said = " ".join(words[1] for words in log() if words[0] == "said")
         assert "is_away" in said and database.password not in said
     for file in Path().rglob("*"):

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,8 @@ from tests.conftest import make_spec
 from tests.helpers import TINY, metrics
 from tests.train.spreading import CUT, in_two
 
-LONG = ("tokens=256000", "batch_tokens=128")  # 2,000 steps
-PATIENCE_SECONDS = 240
+LONG = ("tokens=128000", "batch_tokens=128")  # 1,000 steps
+PATIENCE_SECONDS = 600  # of a machine with more to do
 ENVIRONMENT = {**os.environ, "SCALELAB_LEASE_SECONDS": "5"}
 
 
@@ -93,12 +94,10 @@ def test_asked_to_stop_it_is_saved_and_goes_on_elsewhere(out: Path) -> None:
     assert process.returncode == 143 and "is saved" in said, said
     assert (run_folder(out) / SHARDED / "current").exists() and not ranks(out)
     stopped = rows(out)[-1]["step"]
-    ended = subprocess.run(
-        command(out, *LONG), env=ENVIRONMENT, timeout=PATIENCE_SECONDS, check=False
-    )  # in one process
-    assert ended.returncode == 0
+    # in one process
+    subprocess.run(command(out, *LONG), env=ENVIRONMENT, timeout=PATIENCE_SECONDS, capture_output=True, check=True)
     again = [row["step"] for row in rows(out) if row["attempt"] == 2]
-    assert again[0] > 0 and again[0] > stopped - 100  # between two rows of the curve
+    assert again[0] > 0 and again[0] > stopped - 20  # between two rows of the curve
     assert trial(out)["outcome"] == "OK" and not (run_folder(out) / SHARDED).exists()
 
 
@@ -107,8 +106,8 @@ def test_asked_to_stop_it_is_saved_and_goes_on_elsewhere(out: Path) -> None:
 def test_killed_it_is_started_again_and_ends_well(out: Path) -> None:
     process = begun(out, "parallel=ddp", "parallel.max_restarts=3")
     os.kill(ranks(out)[1], signal.SIGKILL)
-    process.communicate(timeout=PATIENCE_SECONDS)
-    assert process.returncode == 0 and trial(out)["outcome"] == "OK"
+    said, _ = process.communicate(timeout=PATIENCE_SECONDS)
+    assert process.returncode == 0 and trial(out)["outcome"] == "OK", said
     assert {row["attempt"] for row in rows(out)} >= {1, 2}
     assert not ranks(out)
 
@@ -163,11 +162,9 @@ def failing(group: Group, folder: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:
         if group.rank == 1:
             patch.setattr(SpreadLoop, "_step", _no_memory)
+        leading = partial(spread.run, [make_spec()], watches=[watch], device="cpu", threads=1, parallel=CUT)
         with pytest.raises(RuntimeError) as raised:
-            if group.leads:
-                spread.run([make_spec()], watches=[watch], device="cpu", threads=1, parallel=CUT)
-            else:
-                spread.take_part()
+            (leading if group.leads else spread.take_part)()
     (folder / f"{group.rank}").write_text(str(raised.value))
     os._exit(0)  # the group is broken
 

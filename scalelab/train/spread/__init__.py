@@ -22,7 +22,7 @@ from scalelab.errors import Refused
 from scalelab.parallel import Parallel, by_torchrun, check
 from scalelab.spec import RunSpec, as_plain, from_plain
 from scalelab.train.spread.checkpoint import whole
-from scalelab.train.spread.group import Group, joined, left, own_device
+from scalelab.train.spread.group import Group, is_joined, joined, left, own_device
 from scalelab.train.spread.loop import SpreadLoop
 from scalelab.train.spread.torchrun import FAILURE_FILE
 from scalelab.train.watch import Watch
@@ -40,7 +40,7 @@ def run(
     Raises:
         Refused: what cannot be spread so, a pruner, a process that is none of those that torchrun has started.
     """
-    if parallel.processes > 1 and parent_process() is not None and by_torchrun():
+    if parallel.processes > 1 and by_torchrun() and parent_process() is not None and not is_joined():
         raise Refused("a run in processes of torchrun is trained in these: use hydra/launcher=basic")
     group = joined() if parallel.processes > 1 else Group()
     trials = []

@@ -75,6 +75,11 @@ def joined() -> Group:
     return Group(rank=dist.get_rank(), size=dist.get_world_size())
 
 
+def is_joined() -> bool:
+    """Whether this process has joined its group."""
+    return dist.is_initialized()
+
+
 @contextmanager
 def left() -> Iterator[None]:
     """Leave the group at the end, if it was joined; not where something went wrong: it may be broken then."""
