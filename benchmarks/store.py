@@ -19,7 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from scalelab.claims import claim
@@ -124,21 +124,21 @@ def torn_or_lost(study: Path, runs: int, records: int) -> tuple[int, int, int]:
     return lost, torn, again
 
 
-def measured(study: Path) -> Iterator[tuple[str, float]]:
-    """Seconds of what reads a study, each in a process of its own."""
-    env = {**os.environ, "OMP_NUM_THREADS": "1"}
-    table = (
-        "import sys, time; began = time.perf_counter(); from scalelab import readers; ready = time.perf_counter();"
-        "found = readers.read([sys.argv[1]]); print(len(found.table), ready - began, time.perf_counter() - ready)"
-    )
-    for name, command in (
-        ("status", [sys.executable, "-m", "scalelab.cli", "status", str(study)]),
-        ("table of fit", [sys.executable, "-c", table, str(study)]),
-    ):
-        began = time.perf_counter()
-        said = subprocess.run(command, env=env, check=True, capture_output=True, text=True).stdout.strip()
-        print(f"  {name}: {time.perf_counter() - began:.1f} s ({said.splitlines()[-1]})", flush=True)
-        yield name, time.perf_counter() - began
+def measured(study: Path) -> None:
+    """Print what it takes to read a study, by the clock and of a core, the imports in it."""
+    table = "import sys; from scalelab import readers; print(len(readers.read([sys.argv[1]]).table), 'rows')"
+    ran("status", "-m", "scalelab.cli", "status", str(study))
+    ran("table of fit", "-c", table, str(study))
+
+
+def ran(what: str, *arguments: str) -> None:
+    """Run Python, and print what that took and the last line that it said."""
+    began, before = time.perf_counter(), os.times()
+    said = subprocess.run([sys.executable, *arguments], check=True, capture_output=True, text=True).stdout.strip()
+    now = os.times()
+    core = now.children_user + now.children_system - before.children_user - before.children_system
+    took = time.perf_counter() - began
+    print(f"  {what}: {took:.1f} s, {core:.1f} s of a core ({said.splitlines()[-1].strip()})", flush=True)
 
 
 def main() -> None:
@@ -165,14 +165,11 @@ def main() -> None:
         print(f"{len(files)} inodes, {sum(file.st_blocks for file in files) * 512 / 1e6:.0f} MB on disk")
         (study / "trials.parquet").unlink(missing_ok=True)
         print("without a collection")
-        list(measured(study))
+        measured(study)
         for what in ("collect", "collect again"):
-            began = time.perf_counter()
-            command = [sys.executable, "-m", "scalelab.cli", "collect", str(study)]
-            said = subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
-            print(f"{what}: {time.perf_counter() - began:.1f} s ({said})", flush=True)
+            ran(what, "-m", "scalelab.cli", "collect", str(study))
         print(f"with the collection of {(study / 'trials.parquet').stat().st_size / 1e6:.1f} MB")
-        list(measured(study))
+        measured(study)
     finally:
         if asked.folder is None:
             shutil.rmtree(root)

@@ -218,6 +218,11 @@ def _as_refused(error: BaseException) -> Refused:
     if found := re.match(r"Could not override '(hydra\.[^']+)'", text):
         return Refused(f"unknown key {found[1]}: see conf/hydra and Hydra's own documentation for the accepted ones")
     if found := re.match(r"(?:Could not override|Key) '([^']+)'", text):
+        if found[1].startswith("trainer."):
+            return Refused(
+                f"{found[1]} is no key that is set so: conf/trainer/command.yaml has the accepted ones; what is added"
+                " below env, words, outcomes or metrics.keys is written with a plus, +trainer.env.NAME=VALUE"
+            )
         with hydra_ready():
             key, default = found[1], as_mapping(compose(CONFIG_NAME))
         if key not in (known := set(_keys(default))):

@@ -4,6 +4,7 @@ By itself Hydra prints what escapes it with a traceback and ends with 1, unless 
 it: then it raises.
 """
 
+import errno
 import os
 import signal
 import sys
@@ -12,11 +13,13 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import NoReturn
 
 from scalelab.answering import unwritten
 from scalelab.errors import Refused
 
 RAISE = "HYDRA_FULL_ERROR"
+OF_DISKS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE)
 
 
 @contextmanager
@@ -34,19 +37,19 @@ def told() -> Iterator[None]:
     try:
         with _interruptible():
             yield
-    except OSError as error:
-        _tell(f"scalelab: {unwritten(error)}")
     except Refused as refused:
         _tell(f"scalelab: {refused}")
     except HydraException as error:
         _tell("\n".join(str(said) for said in (error, error.__cause__) if said is not None))
     except Exception as error:
+        if isinstance(error, OSError) and error.errno in OF_DISKS:
+            _tell(f"scalelab: {unwritten(error)}")
         _tell("".join(traceback.format_exception(error)).rstrip())
     finally:
         os.environ.pop(RAISE) if before is None else os.environ.update({RAISE: before})
 
 
-def _tell(text: str) -> None:
+def _tell(text: str) -> NoReturn:
     sys.stderr.write(text + "\n")
     sys.exit(1)
 

@@ -17,8 +17,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from scalelab import __version__, command, stopping
-from scalelab.claims import Claim, claim
-from scalelab.parallel import USUAL, Parallel, by_torchrun
+from scalelab.claims import LEASE_SECONDS, Claim, claim
+from scalelab.parallel import USUAL, Parallel, by_torchrun, restarted
 from scalelab.secrets import scrubbed
 from scalelab.spec import RunSpec, as_plain
 from scalelab.trackers import NoTracker, Tracker, aside, waited_for
@@ -102,7 +102,7 @@ def run_jobs(
             job.folder.path.mkdir(parents=True, exist_ok=True)
             if final := job.folder.final(job.spec):
                 trials[index] = final
-            elif found := claim(job.folder.path / CLAIM):
+            elif found := _claimed(job.folder):
                 locks.callback(found.release)
                 # Whoever was at work on it until now may have finished it.
                 if final := job.folder.final(job.spec):
@@ -117,6 +117,14 @@ def run_jobs(
             )  # fmt: skip
             trials.update(zip(mine, ran, strict=True))
     return [trials.get(index) for index in range(len(jobs))]
+
+
+def _claimed(folder: RunFolder) -> Claim | None:
+    """The claim of a run folder; started again by torchrun, that of the attempt before may seem alive for a while."""
+    until = time.monotonic() + (2 * LEASE_SECONDS if restarted() else 0)
+    while (found := claim(folder.path / CLAIM)) is None and time.monotonic() < until:
+        time.sleep(1)
+    return found
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -72,6 +72,11 @@ def by_torchrun() -> bool:
     return "TORCHELASTIC_RUN_ID" in os.environ
 
 
+def restarted() -> bool:
+    """Whether torchrun has started it again, because a process had died."""
+    return by_torchrun() and os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0"
+
+
 def parallel_of(group: Any) -> Parallel:
     """The setting that a configuration states; started by torchrun, the processes are those that it has started."""
     if not isinstance(group, Mapping):

@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 PHASE = "scalelab:phase"  # how its sampler came to it
 SAMPLER = "sampler"  # which sampler that was
 WARM = "warm_start"  # that it was told from elsewhere
-WORK = "work"  # of one that runs: whose it is, since when, and the tickets of what was handed over
-AT_WORK = ".at_work"  # in the study's folder: who is
 ENOUGH = 20  # trials that ended well, for importances: ours
 LADDER = tuple(lead * 10**power for power in range(1, 6) for lead in (1, 3))  # trials at which the best is told
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from scalelab.console import grid, number, say
-from scalelab.search_views import WORK
+from scalelab.readers.optuna_trials import WORK
 
 if TYPE_CHECKING:
     from optuna import Study

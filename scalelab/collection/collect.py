@@ -88,7 +88,7 @@ def _collect(study: Path, runs: Sequence[RunFolder]) -> Collected:
             continue
         row = {
             "run": run.path.name,
-            "fingerprint": trial.spec.fingerprint,
+            "fingerprint": plain.get("fingerprint") or trial.spec.fingerprint,
             "trial": json.dumps(plain, separators=(",", ":"), allow_nan=False),
             **dict(zip(SIGNATURE, signature, strict=True)),
         }

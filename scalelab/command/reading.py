@@ -158,11 +158,11 @@ class WandbRun:
     _told: dict[Path, int] = field(default_factory=dict)
 
     def new(self, *, last: bool) -> Iterator[Seen]:
-        from scalelab.readers.wandb_runs import wandb_history
+        from scalelab.readers.wandb_runs import wandb_files, wandb_history
 
         if not last and time.monotonic() < self._next:
             return
-        files = sorted(self.folder.rglob("run-*.wandb"), key=lambda file: file.stat().st_mtime)
+        files = wandb_files(self.folder)
         self.count = len(files)
         for file in files:
             if file.stat().st_size < 8:

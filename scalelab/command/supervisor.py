@@ -50,6 +50,13 @@ def ended(folder: str, *, grace_seconds: float) -> bool:
     return not left
 
 
+def left_to_end(folder: str, *, seconds: float) -> None:
+    """Wait for what a command has left behind, as W&B's writer, which still has records to write."""
+    until = time.monotonic() + seconds
+    while marked(folder) and time.monotonic() < until:
+        time.sleep(0.05)
+
+
 def _signal(pids: Iterable[int], number: signal.Signals) -> None:
     for pid in pids:
         with contextlib.suppress(ProcessLookupError, PermissionError):
@@ -75,7 +82,9 @@ def main() -> None:
     _when(process.wait, lambda: happened.put("ended"))
     if happened.get() == "stop":
         _end(process, happened, asked["grace_seconds"])
-    ended(os.environ[MARK], grace_seconds=min(LINGER_SECONDS, asked["grace_seconds"]))
+    patience = min(LINGER_SECONDS, asked["grace_seconds"])
+    left_to_end(os.environ[MARK], seconds=patience)
+    ended(os.environ[MARK], grace_seconds=patience)
     _kill(process.pid, signal.SIGKILL)  # where there is no /proc: what is left of its group
     _say({"code": process.wait()})
 

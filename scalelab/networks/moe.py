@@ -108,9 +108,7 @@ class Mixture(nn.Module):
         return {**self.__dict__, "balance": None}
 
 
-def balance(
-    probability_BTE: Tensor, chosen_BTK: Tensor, pooled: Callable[[Tensor], Tensor] | None = None
-) -> Tensor:
+def balance(probability_BTE: Tensor, chosen_BTK: Tensor, pooled: Callable[[Tensor], Tensor] | None = None) -> Tensor:
     """E · Σ_e (share of the choices that fell on e) · (mean probability of e): 1 where both are uniform; one a member.
 
     Switch Transformers (arXiv:2101.03961) eq. 4–6, which choose one expert; with K the shares are still made to sum to

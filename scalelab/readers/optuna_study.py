@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from optuna.storages import BaseStorage
 
 JOURNAL = "search.journal"  # in the folder of a search of ours
+AT_WORK = ".at_work"  # there, too: who is at work on it
 
 
 def open_study(source: str | Path) -> "Study":
@@ -94,7 +95,7 @@ def study_of_journal(path: Path, name: str = "") -> "Study":
     from optuna.storages.journal import JournalFileBackend
 
     with path.open("rb") as file:
-        if b'"op_code":' not in file.readline():
+        if (first := file.readline()) and b'"op_code":' not in first:  # empty: of a search that begins just now
             raise Refused(f"{path} cannot be read as a journal: it is no Optuna journal")
     try:
         return _named(str(path), JournalStorage(JournalFileBackend(str(path))), name)

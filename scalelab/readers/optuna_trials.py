@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
 IDENTITY = "scalelab"  # attribute of a study of ours: what is searched, and what is fixed
+WORK = "work"  # of a trial that runs: whose it is, since when, and the tickets of what was handed over
 LEFT_OUT = ["datetime_start", "datetime_complete", "duration", "state"]
 
 # The keys of a configuration that are columns of ours, and where a spec states those that it names.

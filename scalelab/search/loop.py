@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from optuna.samplers import BaseSampler
 
 from scalelab.claims import claim
+from scalelab.readers.optuna_study import AT_WORK
 from scalelab.search.checked import check_pruner
 from scalelab.search.driving import Say, Searching
 from scalelab.search.orders import Orders, new_label
@@ -17,7 +18,7 @@ from scalelab.search.sampler import recommendation, sampler_of
 from scalelab.search.study import exclusively, opened
 from scalelab.search.warm_start import warm_start
 from scalelab.search.works import Ordered, Works
-from scalelab.search_views import AT_WORK, quiet
+from scalelab.search_views import quiet
 
 POLL_SECONDS = 1.0
 

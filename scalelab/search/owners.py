@@ -19,7 +19,8 @@ from typing import Any
 from scalelab import claims
 from scalelab.claims import Claim, claim
 from scalelab.errors import Refused
-from scalelab.search_views import AT_WORK, WORK
+from scalelab.readers.optuna_study import AT_WORK
+from scalelab.readers.optuna_trials import WORK
 
 
 @dataclass(frozen=True, kw_only=True)

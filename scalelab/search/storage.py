@@ -18,9 +18,8 @@ from optuna.storages.journal._file import BaseJournalFileLock
 
 from scalelab.claims import Claim, claim
 from scalelab.errors import Refused
-from scalelab.readers.optuna_study import JOURNAL, shown
+from scalelab.readers.optuna_study import AT_WORK, JOURNAL, shown
 from scalelab.search.owners import JOURNAL_LOCK
-from scalelab.search_views import AT_WORK
 
 PATIENCE_SECONDS = 900.0  # with a storage that is away
 # By driver, what makes a database that does not answer one that is away, within a minute.

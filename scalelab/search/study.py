@@ -15,14 +15,13 @@ from optuna.trial import FrozenTrial, TrialState
 from scalelab.claims import Claim, claim
 from scalelab.errors import Refused
 from scalelab.pruners.continuing import CONTINUES
-from scalelab.readers.optuna_trials import IDENTITY
+from scalelab.readers.optuna_trials import IDENTITY, WORK
 from scalelab.search.objectives import Told
 from scalelab.search.owners import Work
 from scalelab.search.problem import Problem
 from scalelab.search.rule import Rule, rule_of
 from scalelab.search.space import Space
 from scalelab.search.storage import readable, storage_of
-from scalelab.search_views import WORK
 from scalelab.trials import Outcome
 
 CLAIM = ".search"  # of the process that asks or tells, see `claims`

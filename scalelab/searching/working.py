@@ -18,6 +18,7 @@ from scalelab.searching.watching import Watch, interrupted, watch
 
 LOG_FILE = "search.log"
 POLL_SECONDS = 0.5
+LEFT_ALONE: list[subprocess.Popen[bytes]] = []  # or Python would warn that nobody waits for them
 
 
 def check(request: Request, problem: Problem) -> None:
@@ -66,6 +67,7 @@ def detach(request: Request, console: Console) -> None:
     with in_its_folder(request):
         problem = problem_of(request.asked)
         process = _started(request, problem.folder, "--workers", str(request.workers))
+        LEFT_ALONE.append(process)
         folder = problem.folder
     say(
         console,

@@ -27,6 +27,9 @@ class Tracker(Protocol):
 class NoTracker(Tracker):
     """Keeps nothing."""
 
+    def __init__(self) -> None:
+        pass
+
     def start(self, name: str, spec: Mapping[str, Any], folder: Path) -> None:
         pass
 

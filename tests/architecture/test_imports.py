@@ -59,7 +59,7 @@ LIGHT = (
     "parametrizations", "optimizers", "models", "hparams", "external", "spec", "resolve",
     "data", "trials", "collection", "readers", "laws", "recipe", "config", "overrides", "target", "recommend", "confirm",
     "compare", "derivations", "explain", "show_tables", "show_explained", "catalogue_tables", "programs", "trunks",
-    "machine", "status", "show_status",
+    "machine", "parallel", "status", "show_status",
 )  # fmt: skip
 HEAVY = ("torch", "hydra", "omegaconf", "optuna", "wandb", "matplotlib")
 

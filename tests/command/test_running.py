@@ -357,3 +357,19 @@ def test_a_folder_is_the_same_by_whatever_path(tmp_path: Path) -> None:
         running.kill()
         running.communicate()
     wait_for(lambda: supervisor.marked(str(folder.path)) == [])
+
+
+@pytest.mark.slow
+def test_a_command_that_logs_to_wandb(tmp_path: Path) -> None:
+    pytest.importorskip("wandb")
+    (tmp_path / "trainer.py").write_text(
+        "import wandb\nrun = wandb.init(project='theirs')\n"
+        "for step in range(10): run.log({'loss': 5.0 - step / 10}, step=step)\n"
+        "run.log({'val/loss': 3.25}, step=10)\nrun.finish()\n"
+    )
+    folder = folder_of(tmp_path)
+    spec = commanded(tmp_path, metrics={"kind": "wandb", "keys": {"validation_loss": "val/loss"}}, grace_seconds=20.0)
+    trial = run_job(spec, folder)
+    assert trial is not None and trial.loss_nats == 3.25
+    assert [at["loss_nats"] for at in folder.metrics()][:10] == pytest.approx([5.0 - step / 10 for step in range(10)])
+    assert supervisor.marked(str(folder.path)) == []

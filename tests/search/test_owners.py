@@ -12,10 +12,11 @@ from optuna.trial import TrialState
 
 from scalelab import claims
 from scalelab.claims import holder
+from scalelab.readers.optuna_study import AT_WORK
+from scalelab.readers.optuna_trials import WORK
 from scalelab.search.objectives import told
 from scalelab.search.owners import Work, at_work, estates, living
 from scalelab.search.study import Study, existing
-from scalelab.search_views import AT_WORK, WORK
 from tests.search.searching import trials
 from tests.search.test_rolling import Engine, problem, ran, searched
 

@@ -218,24 +218,23 @@ def test_crashes_are_tried_again_and_three_trials_in_a_row_end_it() -> None:
 
 
 def test_wilcoxon_goes_on_seed_by_seed_while_other_trials_do() -> None:
-    given = ["hydra/sweeper/pruner=wilcoxon", "hydra.sweeper.tuning_seeds=[0,1,2,3,4,5,6,7]"]
-    best = min(1, 2)
+    given = ["hydra/sweeper/pruner=wilcoxon", "hydra.sweeper.tuning_seeds=[0,1,2,3,4]"]
 
     def loss(run: PlannedRun) -> float:
-        return 2 + abs(math.log(run.spec.hparams.lr / 0.01)) + 0.001 * run.spec.seed * best
+        return 2 + abs(math.log(run.spec.hparams.lr / 0.01)) + 0.001 * run.spec.seed
 
     engine = Engine(loss=loss)
-    searched(engine, *given, n_trials=8, most=3)
+    searched(engine, *given, n_trials=5, most=3)
     outcomes = {trial.state for trial in trials()}
     assert outcomes == {TrialState.COMPLETE, TrialState.PRUNED}
     for trial in trials():
         seeds = trial.user_attrs["seeds"]
-        assert seeds == list(range(len(seeds))) and (len(seeds) == 8) == (trial.state is TrialState.COMPLETE)
+        assert seeds == list(range(len(seeds))) and (len(seeds) == 5) == (trial.state is TrialState.COMPLETE)
     made = [run.spec.fingerprint for _, runs in engine.orders for run in runs]
     assert len(made) == len(set(made)) == sum(len(trial.user_attrs["seeds"]) for trial in trials())
 
 
-@pytest.mark.parametrize("pruner", ["hyperband", "idhb", "median"])
+@pytest.mark.parametrize("pruner", ["idhb", "median"])
 def test_runs_ask_the_pruner_in_a_rolling_search(found: Searching, pruner: str) -> None:
     found.together = False
     steady = ["schedule=constant", "warmup_fraction=0", "warmup_tokens=64"] if pruner == "idhb" else []
