@@ -30,6 +30,7 @@ ENDED = frozenset({
     "BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED", "REVOKED",
     "TIMEOUT",
 })  # fmt: skip
+HELD = "launch failed requeued held"  # by SLURM, on a node that is not in order: nothing starts it any more
 UNKNOWN = "Invalid job id"  # squeue of a job that ended a while ago
 
 
@@ -103,13 +104,13 @@ class SlurmEngine:
         if not tickets:
             return set()
         jobs = ",".join(sorted({ticket.partition("_")[0] for ticket in tickets}))
-        asked = _asked("squeue", "--noheader", "--array", "--states=all", f"--jobs={jobs}", "--format=%i %T")
+        asked = _asked("squeue", "--noheader", "--array", "--states=all", f"--jobs={jobs}", "--format=%i %T %r")
         if asked is not None and asked.returncode and UNKNOWN in asked.stderr:
             return set()
         if asked is None or asked.returncode:
             return set(tickets)
-        states = dict(line.split(None, 1) for line in asked.stdout.splitlines())
-        return {ticket for ticket in tickets if states.get(ticket, "COMPLETED").strip() not in ENDED}
+        found = [[*line.split(None, 2), ""] for line in asked.stdout.splitlines()]
+        return {job for job, state, reason, *_ in found if state not in ENDED and HELD not in reason} & set(tickets)
 
     def why(self, ticket: str) -> str:
         """How a job ended, with the last line of its log."""

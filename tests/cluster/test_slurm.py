@@ -135,12 +135,12 @@ def test_a_study_is_whole_whatever_dies(slurm: Cluster, tmp_path: Path, monkeypa
         for pid in slurm.steps(node):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
+        slurm.start(node)
         say("kill slurmctld")
         slurm.kill("slurmctld")
         time.sleep(3)
         slurm.start("slurmctld")
         slurm.wait_for_controller()
-        slurm.start(node)
         a_job()
         say("kill launcher")
         running.send_signal(signal.SIGKILL)

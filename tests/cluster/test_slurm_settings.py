@@ -278,8 +278,9 @@ def test_the_gpus_of_the_cluster_are_not_looked_for_here(fake: Path) -> None:
 def test_who_waits_runs_or_ends_is_alive_and_who_has_ended_is_not(fake: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     engine = SlurmEngine.of()
     (fake / "queue").write_text(
-        "12_0 PENDING\n12_1 RUNNING\n12_2 COMPLETING\n12_3 COMPLETED\n12_4 CANCELLED\n12_5 NODE_FAIL\n12_6 TIMEOUT\n"
-        "12_7 REQUEUED\n12_8 SUSPENDED\n13 OUT_OF_MEMORY\n"
+        "12_0 PENDING (Resources)\n12_1 RUNNING\n12_2 COMPLETING\n12_3 COMPLETED\n12_4 CANCELLED\n12_5 NODE_FAIL\n"
+        "12_6 TIMEOUT\n12_7 REQUEUED\n12_8 SUSPENDED None\n13 OUT_OF_MEMORY\n"
+        "12_9 PENDING launch failed requeued held\n"
     )
     tickets = [*(f"12_{place}" for place in range(10)), "13"]
     assert engine.alive(tickets) == {"12_0", "12_1", "12_2", "12_7", "12_8"}

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -95,14 +95,15 @@ def log() -> list[list[str]]:
     return [line.split() for line in file.read_text().splitlines()] if file.exists() else []
 
 
-def check_all_told_once(trials: Sequence[FrozenTrial], n_trials: int, *, torn: int = 0) -> None:
+def check_all_told_once(trials: Sequence[FrozenTrial], n_trials: int, *, torn: Container[int] = (0,)) -> None:
     """Each trial has ended well, all differ, and what was trained is just what was told.
 
-    `torn` are trials whose asker was killed in the middle of the ask.
+    `torn` is how many there may be whose asker was killed, or lost its database, in the middle of the ask.
     """
     whole = [trial for trial in trials if trial.params]
     assert [trial.state for trial in whole] == [TrialState.COMPLETE] * n_trials
-    assert [trial.state for trial in trials if not trial.params] == [TrialState.FAIL] * torn
+    others = [trial.state for trial in trials if not trial.params]
+    assert len(others) in torn and set(others) <= {TrialState.FAIL}
     assert len({json.dumps(trial.params, sort_keys=True) for trial in whole}) == n_trials
     runs = {name for trial in whole for name in trial.user_attrs["fingerprint"].split()}
     assert runs == {folder.read().spec.fingerprint for folder in run_folders(Path("runs/s"))} and len(runs) == n_trials
@@ -172,7 +173,7 @@ def test_eight_workers_with_carbs_and_a_journal(begun: Callable[..., Workers]) -
     codes = workers.wait()
     assert [codes[place] for place in "0356"] == [0] * 4, Path("errors.txt").read_text()
     assert len(workers.killed) == 2
-    check_all_told_once(open_study("runs/s").get_trials(), 32, torn=1)
+    check_all_told_once(open_study("runs/s").get_trials(), 32, torn=(1,))
 
 
 @pytest.mark.slow
@@ -193,7 +194,7 @@ def test_eight_workers_with_carbs_and_a_database_that_goes_away(
         database.start()
         codes = workers.wait()
         assert [codes[place] for place in "03567"] == [0] * 5, Path("errors.txt").read_text()
-        check_all_told_once(trials_in(database.url(database.password)), 32, torn=1)
+        check_all_told_once(trials_in(database.url(database.password)), 32, torn=range(1, 10))
         said = " ".join(words[1] for words in log() if words[0] == "said")
         assert "is_away" in said and database.password not in said
     for file in Path().rglob("*"):
