@@ -68,10 +68,15 @@ def blocks() -> dict[str, str]:
                 ("`schedule=`", _names(SCHEDULES)),
                 ("`horizon=`", "`free`, `branch` (many horizons from one trunk)"),
                 ("`dtype=`", _names(DTYPES)),
+                ("`parallel=`", "`none`, `ddp`, `fsdp` (one run in several processes)"),
+                (
+                    "`trainer=`",
+                    "`builtin`, `command` (any command line), and as presets of it `plain`, `torchtitan`, `megatron`",
+                ),
                 ("`tracker=`", _names(TRACKERS)),
                 (
                     "`hydra/launcher=`",
-                    "`fused` (many runs at once), `basic`, `joblib`, or any Hydra launcher you install",
+                    "`fused` (many runs at once), `slurm`, `ray`, `basic`, `joblib`, or any Hydra launcher you install",
                 ),
             ),
         ),

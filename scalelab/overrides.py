@@ -17,6 +17,7 @@ GROUPS = ("model", "optimizer", "data")
 # Of a run, wherever and with whatever tools it is trained.
 SETTINGS = KEYS - {"out", "study", "hydra", "tracker", "device", "threads", "compile", "parallel", "pruning"}
 
+
 def split_flags(arguments: Sequence[str]) -> tuple[list[str], bool, list[str]]:
     """Hydra's overrides, whether a multirun is asked for, and further config directories; other flags are refused."""
     overrides: list[str] = []

@@ -147,7 +147,7 @@ REFUSED: dict[str, tuple[list[str], str]] = {
     ),
     "an added init key": (["+init.foo=1"], "unknown key init.foo"),
     "unknown table": (["parametrization=mupp"], "unknown parametrization 'mupp'.*did you mean 'mup'"),
-    "unknown data": (["data=embeded"], "data/embeded.*accepted are digits, embedded, enwik8, memmap, pysrc"),
+    "unknown data": (["data=embeded"], "data/embeded.*accepted are digits, embedded, enwik8, external, memmap, pysrc"),
     "images for text": (["model=vit"], "data=embedded is text and model=vit takes images"),
     "text for images": (["data=digits", "context=64"], "data=digits is images and model=transformer takes text"),
     "decay twice": (

@@ -57,9 +57,9 @@ EXCEPTIONS = {
 LIGHT = (
     "console", "errors", "files", "named", "scale", "shape", "values",
     "parametrizations", "optimizers", "models", "hparams", "external", "spec", "resolve",
-    "data", "trials", "collection", "readers", "laws", "recipe", "config", "overrides", "target", "recommend", "confirm",
-    "compare", "derivations", "explain", "show_tables", "show_explained", "catalogue_tables", "programs", "trunks",
-    "machine", "parallel", "status", "show_status",
+    "data", "trials", "collection", "readers", "laws", "recipe", "config", "overrides", "target", "recommend",
+    "confirm", "compare", "derivations", "explain", "show_tables", "show_explained", "catalogue_tables", "programs",
+    "trunks", "machine", "parallel", "status", "show_status",
 )  # fmt: skip
 HEAVY = ("torch", "hydra", "omegaconf", "optuna", "wandb", "matplotlib")
 
