@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from scalelab import catalogue_tables
-from scalelab.data import CORPORA
+from scalelab.data import CORPORA, EXTERNAL
 from scalelab.hparams import SCHEDULES
 from scalelab.laws import LAWS, PUBLISHED, Law, Published
 from scalelab.laws.optima.regression import TWO_STAGE
@@ -62,7 +62,7 @@ def blocks() -> dict[str, str]:
         "choices": markdown(
             ("key", "accepted"),
             (
-                ("`data=`", _names(CORPORA)),
+                ("`data=`", _names([*CORPORA, EXTERNAL])),
                 ("`model=`", _names(MODELS)),
                 ("`optimizer=`", _names(OPTIMIZERS)),
                 ("`schedule=`", _names(SCHEDULES)),

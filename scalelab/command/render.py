@@ -112,11 +112,15 @@ def _with_words(command: Command, names: Names) -> Names:
 
 
 def _hold(command: Command, names: Names) -> None:
+    """Refuse what must hold and does not, all of it at once."""
+    unmet = []
     for that, accepted, why in command.option("requires") or ():
         found = filled(that, names, "trainer.requires.that")
         wanted = [filled(each, names, "trainer.requires.is") for each in accepted]
         if found not in wanted:
-            raise Refused(f"{that} is {found} and with this command it is to be {' or '.join(wanted)}: {why}")
+            unmet.append(f"{that} is {found} and with this command it is to be {' or '.join(wanted)}: {why}")
+    if unmet:
+        raise Refused("; ".join(unmet))
 
 
 def _inside(command: Command, names: Names, folder: Path) -> Path:

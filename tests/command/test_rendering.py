@@ -115,6 +115,8 @@ def test_what_must_hold_is_refused_where_it_does_not() -> None:
         Refused, match=r"{schedule} is linear and with this command it is to be cosine or wsd: it has no"
     ):
         check(stating(requires=needs), FOLDER)
+    with pytest.raises(Refused, match=r"it has no other; {width} is .* it is to be 7: it is 7"):  # all at once
+        check(stating(requires=[*needs, {"that": "{width}", "is": ["7"], "why": "it is 7"}]), FOLDER)
     check(stating(requires=[{"that": "{lr:g} {steps}", "is": ["{lr:g} 10"], "why": "it"}]), FOLDER)
     check(make_spec(), FOLDER)
 
