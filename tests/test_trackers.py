@@ -233,6 +233,8 @@ def wandb() -> Iterator[Any]:
     found = pytest.importorskip("wandb")
     yield found
     found.teardown()
+    with warnings.catch_warnings(action="ignore", category=ResourceWarning):
+        gc.collect()  # of processes of W&B's that it has not waited for; later it would be some other test's error
 
 
 def told(given: Any, spec: RunSpec, folder: Path, *, steps: int, trial: Trial | None) -> None:
@@ -306,9 +308,6 @@ def test_a_run_whose_wandb_process_is_killed_goes_on_and_the_next_one_has_a_copy
     with waited_for([second := aside(tracker("wandb", project="p"))]):
         told(second, other, tmp_path / "second", steps=2, trial=ended(other))
     wandb.teardown()
-    del first, second, gone
-    with warnings.catch_warnings(action="ignore", category=ResourceWarning):
-        gc.collect()  # of the process that was killed, which W&B has not waited for
     assert wandb_runs(tmp_path / "second")["summary.loss_nats"].tolist() == [3.25]
 
 
