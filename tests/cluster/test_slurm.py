@@ -3,16 +3,20 @@
 import contextlib
 import json
 import os
+import re
 import signal
+import subprocess
+import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from scalelab.trials import RunFolder
+from scalelab import train
+from scalelab.trials import Outcome, RunFolder
 from tests.cluster.conftest import finished, launcher, wait_for
 from tests.cluster.slurm import Cluster
 from tests.helpers import TINY, scalelab
@@ -218,6 +222,42 @@ def test_a_search_is_trained_there_batch_by_batch(
     assert runs == {file.parent.name for file in local.glob("*/trial.json")} and len(runs) == 4
     for run in runs:
         assert numbers(study / run) == numbers(local / run)
+
+
+def search(*arguments: str, folder: Path, environment: Mapping[str, str]) -> str:
+    """What `scalelab search` says, run to its end in a shell of its own."""
+    ran = subprocess.run(
+        [sys.executable, "-m", "scalelab.cli", "search", *arguments], cwd=folder, env={**environment}, text=True,
+        capture_output=True, timeout=300, check=False,
+    )  # fmt: skip
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    return ran.stdout
+
+
+def test_a_search_goes_on_without_its_shell_and_in_another_one(slurm: Cluster, tmp_path: Path) -> None:
+    asked = (
+        "hydra/sweeper=optuna", "hydra/sweeper/sampler=carbs", "hydra.sweeper.n_trials=6", "hydra.sweeper.n_jobs=3",
+        "hydra.sweeper.objectives=[loss_nats,cost_flops]", *TINY, "lr=tag(log,interval(1e-3,1e-1))",
+    )  # fmt: skip
+    study = tmp_path / "runs" / "adhoc"
+    said = search("run", *SLURM, *asked, "--detach", folder=tmp_path, environment=slurm.environment)
+    driver = int(re.findall(r"in process (\d+)", said)[0])
+    wait_for(lambda: list(study.glob("*/trial.json")), "a run to end")
+    os.kill(driver, signal.SIGKILL)
+    ended = search("attach", str(study), folder=tmp_path, environment=slurm.environment)
+    assert "6 OK" in ended
+    runs = [RunFolder(file.parent) for file in study.glob("*/trial.json")]
+    assert len(runs) == 6 == len({run.read().spec.hparams.lr for run in runs})
+    assert [last_attempt(run.path) for run in runs] == [1] * 6 and len(submitted(study)) <= 6
+
+
+def test_a_task_trains_a_run_in_several_processes(slurm: Cluster, tmp_path: Path) -> None:
+    with launcher(("-m", *SLURM, *TINY, "seed=0,1", "parallel=ddp"), tmp_path, slurm.environment) as process:
+        finished(process, tmp_path)
+    trials = [RunFolder(file.parent).read() for file in (tmp_path / "runs" / "adhoc").glob("*/trial.json")]
+    assert len(trials) == 2 and {trial.outcome for trial in trials} == {Outcome.OK}
+    for trial in trials:
+        assert trial.loss_nats == pytest.approx(train.run([trial.spec])[0].loss_nats, rel=1e-5)
 
 
 def test_a_partition_that_there_is_not_is_refused_in_a_line(slurm: Cluster, tmp_path: Path) -> None:
