@@ -88,8 +88,10 @@ def write(study: Path, numbers: Sequence[int], records: int) -> None:
         mine.release(done=True)
 
 
-def written(study: Path, *, runs: int, writers: int, killed: int, records: int, seed: int) -> int:
-    """Have all runs written; how many writers were killed."""
+def written(
+    study: Path, *, runs: int, writers: int, killed: int, records: int, seed: int, pause_seconds: float = 0.5
+) -> int:
+    """Have all runs written, killing a writer now and then, after pauses of up to so long; how many were killed."""
     drawn, context = random.Random(seed), multiprocessing.get_context("fork")
     shares = [list(range(at, runs, writers)) for at in range(writers)]
     dead, missing = 0, shares
@@ -104,7 +106,7 @@ def written(study: Path, *, runs: int, writers: int, killed: int, records: int, 
             if dead < killed:
                 drawn.choice(alive).kill()
                 dead += 1
-            time.sleep(drawn.uniform(0, 0.5))
+            time.sleep(drawn.uniform(0, pause_seconds))
         assert {process.exitcode for process in at_work} <= {0, -signal.SIGKILL}
         # Killed between making a claim and writing into it, a writer holds it for a lease.
         missing = [[run for run in share if not (study / f"{run:06}" / TRIAL_FILE).exists()] for share in missing]

@@ -55,8 +55,9 @@ def command(*arguments: str) -> subprocess.Popen[bytes]:
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     with Path("output.txt").open("ab") as output:
         return subprocess.Popen(
-            [sys.executable, "-m", "scalelab.cli", *arguments], stdout=output, stderr=output, env=environment
-        )
+            [sys.executable, "-m", "scalelab.cli", *arguments], stdout=output, stderr=output, env=environment,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        )  # fmt: skip
 
 
 class Local:

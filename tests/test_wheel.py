@@ -46,7 +46,8 @@ def test_it_carries_configuration_studies_texts_and_template(unpacked: Path) -> 
     package = unpacked / "scalelab"
     for file in (ROOT / "conf").rglob("*.yaml"):
         assert (package / "conf" / file.relative_to(ROOT / "conf")).read_bytes() == file.read_bytes()
-    for file in (ROOT / "sweeps").rglob("*.yaml"):
+    studies = [file for file in (ROOT / "sweeps").rglob("*") if file.suffix in (".yaml", ".py")]
+    for file in studies:
         assert (package / "conf" / "sweep" / file.relative_to(ROOT / "sweeps")).read_bytes() == file.read_bytes()
     for name in ("english.xz", "manifest.json", "PROVENANCE.md"):
         assert (package / "data" / "texts" / name).read_bytes() == (ROOT / "scalelab/data/texts" / name).read_bytes()
@@ -55,7 +56,9 @@ def test_it_carries_configuration_studies_texts_and_template(unpacked: Path) -> 
     modules = {file.relative_to(ROOT) for file in (ROOT / "scalelab").rglob("*.py")} - {
         Path("scalelab/data/texts/build.py")
     }
-    assert modules == {file.relative_to(unpacked) for file in package.rglob("*.py")}
+    assert modules == {
+        file.relative_to(unpacked) for file in package.rglob("*.py") if package / "conf" not in file.parents
+    }
     assert not (unpacked / "tests").exists()
 
 

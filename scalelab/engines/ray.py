@@ -62,7 +62,11 @@ class RayEngine:
         return self.submit_as(uuid.uuid4().hex[:12], orders)
 
     def submit_as(self, label: str, orders: Sequence[Order]) -> list[str]:
-        """Hand orders over; their tickets are made of the label and their places."""
+        """Hand orders over; their tickets are made of the label and their places.
+
+        (Ray makes actors beside what this process does: one that is killed in the milliseconds after has lost some,
+        which then are not `alive`.)
+        """
         asked = [(f"{label}_{at}", self.settings.options(order), packed(order)) for at, order in enumerate(orders)]
         ray = _join(self.settings.address)
         for ticket, options, pieces in asked:
@@ -95,7 +99,9 @@ class RayEngine:
             pass
         except ray.exceptions.RayActorError as died:
             said = " ".join(str(died).partition("The actor is dead because ")[2].split()) or " ".join(str(died).split())
-            return f"Ray's actor {ticket} ended: {said.partition(' Some common causes')[0][-300:]}"
+            said = said.partition(" Some common causes")[0]
+            said = said.partition(" The actor never ran")[0]  # what is in its constructor has not begun, to Ray
+            return f"Ray's actor {ticket} ended: {said[-300:]}"
         return f"Ray's actor {ticket} has not ended"
 
     def cancel(self, tickets: Collection[str]) -> None:

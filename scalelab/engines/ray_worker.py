@@ -30,28 +30,24 @@ def packed(order: Order) -> list[bytes]:
 
 
 class Worker:
-    """The actor. Its constructor is what Ray calls again after a restart, on whatever node: so that starts the work.
+    """The actor, whose constructor is all of its work: that is what Ray calls again after a restart, on whatever node.
 
-    A method is run in the main thread of the process, where SIGTERM is heeded.
+    (A method that the constructor calls is, after a restart, sometimes never run.) It is run in the main thread of the
+    process, where SIGTERM is heeded.
     """
 
     def __init__(self, *pieces: bytes) -> None:
-        import ray
-
-        self.folder, self.order = pickle.loads(zlib.decompress(b"".join(pieces)))
-        ray.get_runtime_context().current_actor.work.remote()
-
-    def work(self) -> None:
         """Train; the actor ends with it. After a stop it is started again, where Ray finds room for it."""
         import ray
 
+        folder, order = pickle.loads(zlib.decompress(b"".join(pieces)))
         try:
-            os.chdir(self.folder)  # what a run reads may be named from there
-            trained(self.order)
+            os.chdir(folder)  # what a run reads may be named from there
+            trained(order)
         except stopping.Stopped as stopped:
             os._exit(int(str(stopped.code)))  # an end that Ray does not take for a wanted one
         except Exception as error:  # whatever it is: who ordered the work may be gone
-            _leave(self.order.jobs, error)
+            _leave(order.jobs, error)
         ray.actor.exit_actor()
 
 

@@ -228,11 +228,12 @@ def test_a_study_is_whole_whatever_dies(nodes: Nodes, tmp_path: Path, monkeypatc
 
 
 SUBMIT = f"""
-import os, pickle, sys
+import os, pickle, time
 from pathlib import Path
 from scalelab.engines.ray import RayEngine
 orders = pickle.loads(Path("orders").read_bytes())
 Path("tickets").write_text(" ".join(RayEngine.of(address="auto").submit_as("l4bel", orders)))
+time.sleep(1)  # an actor whose submitter is gone within milliseconds is not made: the next launcher submits it again
 os._exit({EXIT})
 """
 

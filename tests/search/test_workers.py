@@ -46,6 +46,7 @@ class Workers:
         end = time.monotonic() + PATIENCE
         while not happens():
             assert time.monotonic() < end, Path("errors.txt").read_text()
+            assert self.process.poll() is None, f"all have ended before: {Path('errors.txt').read_text()}"
             for words in log():
                 if words[0] == "holds" and words[-2] not in self.killed:
                     self.killed.add(words[-2])
@@ -185,7 +186,7 @@ def test_eight_workers_with_carbs_and_a_database_that_goes_away(
         url = database.url("${oc.env:SEARCH_PASSWORD}")
         monkeypatch.setenv("SEARCH_PASSWORD", database.password)
         given = [*CARBS, f"hydra.sweeper.storage='{url}'"]
-        workers = begun(given, eight(tears=False), n_trials=32, seconds=1.0, lease=3)
+        workers = begun(given, eight(tears=False), n_trials=32, seconds=4.0, lease=3)  # longer than what is done to them
         disturb(workers)
         before = sum(words[0] == "end" for words in log())
         workers.until(lambda: sum(words[0] == "end" for words in log()) > before)
