@@ -1,8 +1,11 @@
 # make demo: the main job, end to end (FAST=1: a small one). make test: every test that takes seconds.
 # Both make a venv in .venv first. Only Python 3.11+, git and make are needed.
+# make slow: what takes minutes, among it a SLURM, a Ray and a PostgreSQL of its own (WORKERS=3: more than cores, as much
+# of it waits).
 # TORCH_INDEX: an index with CPU wheels of torch, where pip's default index would choose a CUDA build (Linux on x86).
 PYTHON ?= python3
 VENV ?= .venv
+WORKERS ?= auto
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet
 
@@ -20,7 +23,7 @@ lint: $(VENV)/installed-dev
 	$(BIN)/mypy
 
 slow: $(VENV)/installed-dev
-	$(BIN)/python -m pytest -n auto -m "slow and not network"
+	$(BIN)/python -m pytest -n $(WORKERS) -m "slow and not network"
 
 # torch first and pinned: whatever depends on it then finds it there and pulls no other build.
 $(VENV)/installed: pyproject.toml constraints.txt

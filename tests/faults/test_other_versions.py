@@ -60,7 +60,9 @@ def test_a_later_version_is_refused_and_says_which(run: RunFolder) -> None:
         run.read()
     for command in ("fit", "collect"):
         result = scalelab(command, str(run.path.parent))
-        assert ("version 2" in one_line(result)) if command == "fit" else "1 unreadable" in " ".join(result.stdout.split())
+        assert (
+            ("version 2" in one_line(result)) if command == "fit" else "1 unreadable" in " ".join(result.stdout.split())
+        )
     assert look([run.path.parent])[0].counts == {State.UNREADABLE: 1}
 
 

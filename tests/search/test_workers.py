@@ -186,7 +186,9 @@ def test_eight_workers_with_carbs_and_a_database_that_goes_away(
         url = database.url("${oc.env:SEARCH_PASSWORD}")
         monkeypatch.setenv("SEARCH_PASSWORD", database.password)
         given = [*CARBS, f"hydra.sweeper.storage='{url}'"]
-        workers = begun(given, eight(tears=False), n_trials=32, seconds=4.0, lease=3)  # longer than what is done to them
+        workers = begun(
+            given, eight(tears=False), n_trials=32, seconds=4.0, lease=3
+        )  # longer than what is done to them
         disturb(workers)
         before = sum(words[0] == "end" for words in log())
         workers.until(lambda: sum(words[0] == "end" for words in log()) > before)
