@@ -76,6 +76,13 @@ def test_every_test_of_the_proofs_is_linked_from_the_page() -> None:
         assert f"[`{function}`]({file})" in page
 
 
+def test_every_file_that_the_page_names_is_there() -> None:
+    page = (ROOT / "README.md").read_text()
+    named = set(re.findall(r"`((?:tests|benchmarks|analysis|sweeps|conf|scalelab)/[\w/.-]+)`", page))
+    assert len(named) > 20 and "@@" not in page
+    assert [name for name in sorted(named) if not (ROOT / name).exists() and "NAME" not in name] == []
+
+
 def test_notebook_and_script_are_the_same() -> None:
     jupytext = pytest.importorskip("jupytext")
     for notebook in (ROOT / "analysis").glob("*.ipynb"):

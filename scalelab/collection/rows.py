@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from scalelab.models import count_flops_per_token, count_params
+from scalelab.spec import RunSpec
 from scalelab.trials import Trial
 
 # What may differ between the runs of one law: the scales, the tuned hyperparameters, the seed. `base` may not.
@@ -29,6 +30,22 @@ def row_of(trial: Trial, plain_spec: Mapping[str, Any]) -> dict[str, Any]:
     spec, made = trial.spec, trial.provenance
     return {
         "outcome": trial.outcome.value,
+        **columns_of(spec),
+        "loss_nats": float("nan") if trial.loss_nats is None else float(trial.loss_nats),
+        "cost_flops": float(trial.cost_flops),
+        "flops_per_token": float(count_flops_per_token(spec).six_n_attention),
+        "tokens_seen": trial.tokens_seen,
+        "trunk_tokens": trial.trunk_tokens,
+        "seconds": float(trial.seconds),
+        "energy_joules": None if trial.energy_joules is None else float(trial.energy_joules),
+        **{name: made.get(name) for name in MACHINE},
+        "kind": kind_of(plain_spec),
+    }
+
+
+def columns_of(spec: RunSpec) -> dict[str, Any]:
+    """What a study varies, by the names of a table of runs."""
+    return {
         "parametrization": spec.parametrization,
         "optimizer": spec.optimizer,
         "model": spec.model,
@@ -41,15 +58,6 @@ def row_of(trial: Trial, plain_spec: Mapping[str, Any]) -> dict[str, Any]:
         "lr": float(spec.hparams.lr),
         "weight_decay": float(spec.hparams.weight_decay),
         "seed": spec.seed,
-        "loss_nats": float("nan") if trial.loss_nats is None else float(trial.loss_nats),
-        "cost_flops": float(trial.cost_flops),
-        "flops_per_token": float(count_flops_per_token(spec).six_n_attention),
-        "tokens_seen": trial.tokens_seen,
-        "trunk_tokens": trial.trunk_tokens,
-        "seconds": float(trial.seconds),
-        "energy_joules": None if trial.energy_joules is None else float(trial.energy_joules),
-        **{name: made.get(name) for name in MACHINE},
-        "kind": kind_of(plain_spec),
     }
 
 

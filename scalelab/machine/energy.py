@@ -6,6 +6,7 @@ own, not fans or power supply.
 """
 
 import importlib
+import math
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -30,6 +31,7 @@ class Meter:
         """
         kind = device.partition(":")[0]
         self._joules = _gpu(full_name(device)) if kind == "cuda" else _cpu(powercap) if kind == "cpu" else _unknown
+        self._is_shared, self._seen = kind == "cpu", 0.0
 
     def joules(self) -> float | None:
         """Joules that the device has drawn since the meter was made; None where it does not tell.
@@ -38,6 +40,14 @@ class Meter:
         than every 10 minutes, or a whole round is missed.
         """
         return self._joules()
+
+    def since(self, threads: int) -> float:
+        """What a worker of so many threads has drawn since this was last asked; NaN where the device does not tell."""
+        before, total = self._seen, self.joules()
+        if total is None:
+            return math.nan
+        self._seen = total
+        return (total - before) * (cpu_share(threads) if self._is_shared else 1.0)
 
 
 def cpu_share(threads: int) -> float:

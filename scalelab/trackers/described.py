@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from scalelab.models import count_params
+from scalelab.collection import rows
 from scalelab.spec import RunSpec
 from scalelab.trials import Trial
 
@@ -25,23 +25,8 @@ def name_of(spec: RunSpec) -> str:
 
 
 def columns_of(spec: RunSpec) -> dict[str, Any]:
-    """What a study varies, by the names of a table of runs."""
-    return {
-        "parametrization": spec.parametrization,
-        "optimizer": spec.optimizer,
-        "model": spec.model,
-        "data": spec.data.name,
-        "width": spec.shape.width,
-        "depth": spec.shape.depth,
-        "params_non_embedding": count_params(spec).non_embedding,
-        "tokens": spec.horizon.tokens,
-        "batch_tokens": spec.horizon.batch_tokens,
-        "schedule": spec.horizon.schedule,
-        "lr": spec.hparams.lr,
-        "weight_decay": spec.hparams.weight_decay,
-        "seed": spec.seed,
-        "fingerprint": spec.fingerprint,
-    }
+    """What a study varies, by the names of a table of runs, and which run it is."""
+    return {**rows.columns_of(spec), "schedule": spec.horizon.schedule, "fingerprint": spec.fingerprint}
 
 
 def results_of(trial: Trial) -> dict[str, Any]:

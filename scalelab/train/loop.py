@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from scalelab import stopping
-from scalelab.machine import Meter, cpu_share
+from scalelab.machine import Meter
 from scalelab.spec import RunSpec
 from scalelab.train import checkpoint
 from scalelab.train.batches import Batches, corpus_of
@@ -38,7 +38,6 @@ class Loop:
     trials: dict[int, Trial] = field(default_factory=dict)
     unread: list[tuple[list[int], Tensor, Tensor]] = field(default_factory=list)  # steps, cross-entropies, losses: [M]
     clock: float = 0.0
-    drawn: float = 0.0  # joules, when the clock was last read
 
     def run(self) -> None:
         """Train them all to their ends."""
@@ -147,18 +146,10 @@ class Loop:
     def _charge(self, members: Sequence[Member]) -> None:
         """Put the time and the energy since the last charge on these members, evenly."""
         clock, self.clock = self.clock, time.perf_counter()
-        joules = self._joules()
+        joules = self.meter.since(torch.get_num_threads())
         for member in members:
             member.seconds += (self.clock - clock) / len(members)
             member.joules += joules / len(members)
-
-    def _joules(self) -> float:
-        """What this worker has drawn since it was last asked; NaN where the device does not tell."""
-        before, total = self.drawn, self.meter.joules()
-        if total is None:
-            return math.nan
-        self.drawn = total
-        return (total - before) * (cpu_share(torch.get_num_threads()) if self.device == "cpu" else 1.0)
 
     def _tell(self, member: Member, values: dict[str, Any]) -> None:
         member.records.append(values)

@@ -14,7 +14,7 @@ from torch.distributed.tensor import DTensor
 
 from scalelab import stopping
 from scalelab.data.corpus import validation_batches
-from scalelab.machine import Meter, cpu_share
+from scalelab.machine import Meter
 from scalelab.parallel import Parallel
 from scalelab.spec import RunSpec
 from scalelab.train import checkpoint as ordinary
@@ -41,7 +41,6 @@ class SpreadLoop:
     device: str
     unread: list[tuple[int, Tensor, Tensor]] = field(default_factory=list)  # step, cross-entropy, loss
     clock: float = 0.0
-    drawn: float = 0.0  # joules, when the meter was last read
 
     def run(self) -> Trial:
         """Its trial, the same in all processes."""
@@ -51,7 +50,7 @@ class SpreadLoop:
         self.spread = Spread(self.spec, self.parallel, self.group, self.device)
         member = self._begun()
         member.step_alone()
-        self._joules()
+        self.meter.since(torch.get_num_threads())
         self.clock = time.perf_counter()
         reason = self._trained(member)
         loss = None if reason else self.validation()
@@ -131,15 +130,7 @@ class SpreadLoop:
     def _charge(self, member: Member) -> None:
         clock, self.clock = self.clock, time.perf_counter()
         member.seconds += self.clock - clock
-        member.joules += self._joules()
-
-    def _joules(self) -> float:
-        """What this process has drawn since it was last asked; NaN where the device does not tell."""
-        before, total = self.drawn, self.meter.joules()
-        if total is None:
-            return math.nan
-        self.drawn = total
-        return (total - before) * (cpu_share(torch.get_num_threads()) if self.device == "cpu" else 1.0)
+        member.joules += self.meter.since(torch.get_num_threads())
 
     def _add_up_joules(self, member: Member) -> None:
         """What all have drawn, on rank 0's account."""
