@@ -23,7 +23,7 @@ lint: $(VENV)/installed-dev
 	$(BIN)/mypy
 
 slow: $(VENV)/installed-dev
-	$(BIN)/python -m pytest -n $(WORKERS) -m "slow and not network"
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup -m "slow and not network"
 
 # torch first and pinned: whatever depends on it then finds it there and pulls no other build.
 $(VENV)/installed: pyproject.toml constraints.txt

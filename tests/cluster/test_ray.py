@@ -30,6 +30,8 @@ from tests.cluster.test_slurm import here, last_attempt, looking, numbers
 from tests.conftest import make_spec
 from tests.helpers import TINY, one_line, scalelab
 
+pytestmark = pytest.mark.xdist_group("ray")  # one cluster for all; some count those of the machine
+
 RAY = ("hydra/launcher=ray", "hydra.launcher.poll_seconds=0.5")
 STEPS = 1500
 STUDY = (*TINY, f"tokens={64 * STEPS}", "lr=0.005,0.01,0.02", "seed=0,1,2,3")

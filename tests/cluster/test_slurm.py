@@ -21,7 +21,7 @@ from tests.cluster.conftest import finished, launcher, wait_for
 from tests.cluster.slurm import Cluster
 from tests.helpers import TINY, scalelab
 
-pytestmark = [pytest.mark.slow, pytest.mark.slurm]
+pytestmark = [pytest.mark.slow, pytest.mark.slurm, pytest.mark.xdist_group("slurm")]  # one cluster for all
 
 SLURM = ("hydra/launcher=slurm", "hydra.launcher.partition=main", "hydra.launcher.poll_seconds=0.5")
 MEMBERS = "hydra.launcher.members=3"
