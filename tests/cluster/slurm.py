@@ -7,6 +7,7 @@ more cores than it has.
 import contextlib
 import os
 import platform
+import resource
 import shutil
 import signal
 import socket
@@ -91,8 +92,10 @@ class Cluster:
             command = ["setpriv", "--pdeathsig", "KILL", *command]
         with (self.folder / f"{name}.out").open("ab") as out:
             self.daemons[name] = subprocess.Popen(
-                command, env=self.environment, stdout=out, stderr=out, stdin=subprocess.DEVNULL, start_new_session=True
-            )
+                command, env=self.environment, stdout=out, stderr=out, stdin=subprocess.DEVNULL, start_new_session=True,
+                cwd=self.folder,
+                preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_CORE, (0, 0)),  # slurmstepd's, when it is killed
+            )  # fmt: skip
 
     def kill(self, name: str, number: signal.Signals = signal.SIGKILL) -> None:
         """End a daemon and wait until it has ended."""
