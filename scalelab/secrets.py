@@ -28,15 +28,17 @@ BLOT = "***"
 
 def refuse_secrets(config: Mapping[str, Any]) -> None:
     """Refuse a configuration, as it would be written, that holds a secret; what is refused is not repeated."""
+    known = _environment()
     for path, value in _values(config):
-        if what := _secret(path.rpartition(".")[2], value):
+        if what := _secret(path.rpartition(".")[2], value, known):
             raise _refused(path, what)
 
 
 def refuse_resolved_secrets(config: Mapping[str, Any]) -> None:
     """Refuse a configuration, its interpolations resolved as in a run's specification, that holds a secret."""
+    known = _environment()
     for path, value in _values(config):
-        if _secret(path.rpartition(".")[2], value):
+        if _secret(path.rpartition(".")[2], value, known):
             raise Refused(
                 f"{path} stands for a secret, and what it stands for is written to the run's folder: leave it out, what"
                 " is started from here has the environment that is here"
@@ -45,10 +47,11 @@ def refuse_resolved_secrets(config: Mapping[str, Any]) -> None:
 
 def refuse_secret_overrides(overrides: Sequence[str]) -> None:
     """Refuse overrides, KEY=VALUE, that hold a secret."""
+    known = _environment()
     for override in overrides:
         key, _, value = override.partition("=")
         path = key.lstrip("+~")
-        if what := _secret(path.partition("@")[0].rpartition(".")[2], value):
+        if what := _secret(path.partition("@")[0].rpartition(".")[2], value, known):
             raise _refused(path, what)
 
 
@@ -81,8 +84,8 @@ def _is_literal(value: Any) -> bool:
     return value.strip("'\" ") not in ("", "null", "???") and REFERENCE.fullmatch(value.strip("'\"")) is None
 
 
-def _secret(name: str, value: Any) -> str | None:
-    """What is secret about a value of that name, None if nothing is."""
+def _secret(name: str, value: Any, known: Mapping[str, str]) -> str | None:
+    """What is secret about a value of that name, None if nothing is; `known` are the secrets of the environment."""
     if NAMES.search(name) and _is_literal(value):
         return "looks like a secret"
     if not isinstance(value, str):
@@ -91,8 +94,8 @@ def _secret(name: str, value: Any) -> str | None:
         if REFERENCE.fullmatch(found["password"]) is None and found["password"] != BLOT:
             return "holds a URL with its password"
     text = value.strip("'\" ")
-    for known, variable in _environment().items():
-        if text == known or _within(known).search(text):
+    for secret, variable in known.items():
+        if text == secret or _within(secret).search(text):
             return f"holds what ${variable} holds"
     return None
 
