@@ -25,8 +25,15 @@ from scalelab.jobs import CLAIM
 from scalelab.parallel import Parallel
 from scalelab.trials import TRIAL_FILE, Outcome, RunFolder
 from scalelab.workers.serve import Asked, Order
-from tests.cluster.conftest import finished, launcher, wait_for
-from tests.cluster.test_slurm import here, last_attempt, looking, numbers
+from tests.cluster.conftest import (
+    check_once_and_as_here,
+    finished,
+    here,
+    last_attempt,
+    launcher,
+    looking,
+    wait_for,
+)  # fmt: skip
 from tests.conftest import make_spec
 from tests.helpers import TINY, one_line, scalelab
 
@@ -217,11 +224,8 @@ def test_a_study_is_whole_whatever_dies(nodes: Nodes, tmp_path: Path, monkeypatc
         seen.look()
     assert said.rstrip().endswith("12 runs: 12 OK")
     assert "raylet" not in said and "Traceback" not in said
-    assert len(seen.final) == 12 and not seen.again, "a run that was finished was written again"
-    local = here(STUDY, tmp_path, monkeypatch)
-    assert {run.name for run in local.glob("*/")} == set(seen.final)
-    for run in sorted(seen.final):
-        assert numbers(study / run) == numbers(local / run), run
+    assert len(seen.final) == 12
+    check_once_and_as_here(seen, here(STUDY, tmp_path, monkeypatch))
     assert last_attempt(hit["loss of its launcher"]) == 1, "the launcher's end ended an order"
     for how in ("SIGKILL", "SIGTERM", "loss of its node"):
         assert last_attempt(hit[how]) > 1, how

@@ -7,72 +7,31 @@ import re
 import signal
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from scalelab import train
 from scalelab.trials import Outcome, RunFolder
-from tests.cluster.conftest import finished, launcher, wait_for
+from tests.cluster.conftest import (
+    check_once_and_as_here,
+    finished,
+    here,
+    last_attempt,
+    launcher,
+    looking,
+    numbers,
+    wait_for,
+)  # fmt: skip
 from tests.cluster.slurm import Cluster
-from tests.helpers import TINY, scalelab
+from tests.helpers import TINY
 
 pytestmark = [pytest.mark.slow, pytest.mark.slurm, pytest.mark.xdist_group("slurm")]  # one cluster for all
 
 SLURM = ("hydra/launcher=slurm", "hydra.launcher.partition=main", "hydra.launcher.poll_seconds=0.5")
 MEMBERS = "hydra.launcher.members=3"
-
-
-def numbers(run: Path) -> tuple[dict[str, Any], list[tuple[int, float | None]]]:
-    """All of a run that does not depend on when, where and in how many attempts it was trained."""
-    trial = json.loads((run / "trial.json").read_text())
-    kept = {k: v for k, v in trial.items() if k not in ("seconds", "energy_joules", "provenance")}
-    return kept, [(line["step"], line["loss_nats"]) for line in RunFolder(run).metrics()]
-
-
-def here(arguments: tuple[str, ...], folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The same study trained by this machine's own workers."""
-    (folder / "here").mkdir()
-    monkeypatch.chdir(folder / "here")
-    result = scalelab("train", "-m", "hydra/launcher=fused", *arguments)
-    assert result.exit_code == 0, result.output
-    return folder / "here" / "runs" / "adhoc"
-
-
-class Seen:
-    """Looks on, all the time: when each run's trial was written for the first time that it was final."""
-
-    def __init__(self, study: Path) -> None:
-        self.study, self.final, self.again = study, {}, []  # type: ignore[var-annotated]
-
-    def look(self) -> None:
-        for file in self.study.glob("*/trial.json"):
-            with contextlib.suppress(FileNotFoundError):
-                if json.loads(file.read_text())["outcome"] in ("OK", "DIVERGED"):
-                    written = file.stat().st_mtime_ns
-                    if self.final.setdefault(file.parent.name, written) != written:
-                        self.again.append(file.parent.name)
-
-
-@contextlib.contextmanager
-def looking(study: Path) -> Iterator[Seen]:
-    seen, stop = Seen(study), threading.Event()
-
-    def look() -> None:
-        while not stop.wait(0.2):
-            seen.look()
-
-    thread = threading.Thread(target=look)
-    thread.start()
-    try:
-        yield seen
-    finally:
-        stop.set()
-        thread.join()
 
 
 def runs_of(study: Path, job: str) -> list[Path]:
@@ -154,19 +113,12 @@ def test_a_study_is_whole_whatever_dies(slurm: Cluster, tmp_path: Path, monkeypa
         seen.look()
         say("done")
     assert said.rstrip().endswith("24 runs: 24 OK")
-    assert len(seen.final) == 24 and not seen.again, "a run that was finished was written again"
-    local = here(STUDY, tmp_path, monkeypatch)
-    assert {run.name for run in local.glob("*/")} == set(seen.final)
-    for run in sorted(seen.final):
-        assert numbers(study / run) == numbers(local / run), run
+    assert len(seen.final) == 24
+    check_once_and_as_here(seen, here(STUDY, tmp_path, monkeypatch))
     for folder in saved:
         lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
         first, second = ([line["step"] for line in lines if line["attempt"] == attempt] for attempt in (1, 2))
         assert first and second and second[0] > first[-1], "a run was not gone on with where it had been saved"
-
-
-def last_attempt(run: Path) -> int:
-    return int(RunFolder(run).metrics()[-1]["attempt"])
 
 
 def submitted(study: Path) -> list[str]:
