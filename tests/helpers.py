@@ -3,6 +3,7 @@
 import json
 import math
 import re
+import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -56,6 +57,14 @@ def one_line(result: Result) -> str:
 def squeezed(text: str) -> str:
     """Text with every run of white space as one space: what a console wrapped, unwrapped."""
     return re.sub(r"\s+", " ", text)
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 60.0) -> None:
+    """Until something has happened; it has failed after so long."""
+    until = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < until, "waited too long"
+        time.sleep(0.01)
 
 
 def tree(folder: Path) -> dict[str, tuple[int, bytes]]:

@@ -8,7 +8,6 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -34,7 +33,7 @@ from scalelab.workers.pool import POOL, devices_for
 from scalelab.workers.serve import Asked, Order, trained
 from scalelab.workers.tasks import Task, tasks
 from tests.conftest import make_spec
-from tests.helpers import COMPOSED, TINY, metrics, one_line, scalelab, tree
+from tests.helpers import COMPOSED, TINY, metrics, one_line, scalelab, tree, wait_for
 
 FUSED = ("hydra/launcher=fused", "hydra.launcher.workers=2")
 MIXED = ("optimizer=sgd", "optimizer.clip_norm=null", "parametrization=sp", "width=32,64", "lr=0.01,0.02,1e30")
@@ -49,13 +48,6 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def planned(*overrides: str) -> tuple[PlannedRun, ...]:
     return plan([*TINY, *overrides], multirun=True).runs
-
-
-def wait_for(condition: Callable[[], bool], seconds: float = 60.0) -> None:
-    until = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < until, "waited too long"
-        time.sleep(0.01)
 
 
 def trials(at: Path) -> dict[str, Trial]:

@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ from scalelab.spec import RunSpec, as_plain
 from scalelab.train.population import Population
 from scalelab.trials import Outcome, RunFolder, Trial
 from tests.conftest import ROOT, make_spec
-from tests.helpers import metrics, tree
+from tests.helpers import metrics, tree, wait_for
 
 LONG = 64 * 1500  # tokens of a run that takes seconds: long enough to be caught in the middle
 
@@ -38,13 +37,6 @@ print("in use" if trial is None else trial.outcome)
 
 def start_worker(folder: Path) -> "subprocess.Popen[str]":
     return subprocess.Popen([sys.executable, "-c", WORKER, str(folder)], cwd=ROOT, stdout=subprocess.PIPE, text=True)
-
-
-def wait_for(condition: Callable[[], bool], seconds: float = 60.0) -> None:
-    until = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < until, "waited too long"
-        time.sleep(0.01)
 
 
 def has_started(folder: Path) -> bool:

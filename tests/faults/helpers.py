@@ -4,8 +4,7 @@ import json
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,13 +16,6 @@ from tests.conftest import ROOT
 from tests.helpers import TINY
 
 LAUNCHERS = {"basic": [], "fused": ["hydra/launcher=fused", "hydra.launcher.workers=2", "hydra.launcher.members=1"]}
-
-
-def wait_for(condition: Callable[[], bool], seconds: float = 60.0) -> None:
-    until = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < until, "waited too long"
-        time.sleep(0.01)
 
 
 def python(code: str, *arguments: object, **given: Any) -> "subprocess.Popen[str]":

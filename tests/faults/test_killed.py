@@ -10,8 +10,8 @@ from scalelab.jobs import run_job
 from scalelab.status import State, look
 from scalelab.trials import Outcome, RunFolder, Trial
 from tests.conftest import make_spec
-from tests.faults.helpers import LAUNCHERS, launched, python, steps_of_attempts, trials, under_way, wait_for
-from tests.helpers import metrics
+from tests.faults.helpers import LAUNCHERS, launched, python, steps_of_attempts, trials, under_way
+from tests.helpers import metrics, wait_for
 
 # A worker that is killed in the middle of a write of its own.
 WORKER = """

@@ -8,8 +8,8 @@ import pytest
 
 from scalelab.jobs import run_job
 from scalelab.trials import RunFolder
-from tests.faults.helpers import LAUNCHERS, launched, python, steps_of_attempts, trials, under_way, wait_for
-from tests.helpers import TINY
+from tests.faults.helpers import LAUNCHERS, launched, python, steps_of_attempts, trials, under_way
+from tests.helpers import TINY, wait_for
 
 ARGUMENTS = ("tokens=12800", "seed=0,1,2")
 GRACE_SECONDS = 30.0  # SLURM's KillWait, a spot instance's warning
