@@ -14,7 +14,7 @@ from scalelab.files import write_atomically
 from scalelab.resolve import Group
 from scalelab.spec import as_plain
 
-RECIPE_VERSION = 2
+RECIPE_VERSION = 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,13 +56,60 @@ class GroupRecipe:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Value:
+    """One value of a recipe: what it is, within which 95 % interval, where it comes from.
+
+    `source` is "theory" (the table), "law" (fitted to these runs), "both" (weighted by `theory_weight`, 0 to 1),
+    "published" (somebody's law), "proxies" (as all of them had it), "asked" or "convention". `value` is a number, or a
+    word (a schedule's name). `rests_on` says it in words, with the source of what is not the runs'.
+    """
+
+    name: str
+    value: float | str | None
+    low: float | None = None
+    high: float | None = None
+    unit: str = ""
+    source: str
+    theory_weight: float | None = None
+    rests_on: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Regret:
+    """What a setting is expected to lose beside the best one at the target, from the joint uncertainty of the laws.
+
+    `setting` says which ("recommended", or a name of `Value` with its `factor`, 0.5 or 2). `nats` is the mean over that
+    uncertainty, `high` its 95 % quantile; `compute_percent` how much more compute would make up for it by the loss
+    law's slope, None where there is no loss law.
+    """
+
+    setting: str
+    factor: float
+    nats: float
+    high: float
+    loss_percent: float | None
+    compute_percent: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class NextRun:
+    """A run that would reduce a recipe's risk: what to type, its cost, what is expected lost before and after."""
+
+    overrides: tuple[str, ...]
+    why: str
+    cost_flops: float
+    risk_nats: float
+    risk_after_nats: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class Recipe:
     """A run at the target, resolved.
 
     `lr` is the chosen base learning rate; `choices` are all of them. `expected_regret_nats` is the expected excess loss
     of the chosen setting from its interval and the valley of the largest proxy (None where no valley was fitted);
-    `regret_factor_2_nats` what half and double the chosen value would add there. `overrides` reproduce the run with
-    `scalelab train --recipe`.
+    `regret_factor_2_nats` what half and double the chosen value would add there. `spec` is the run as a `RunSpec` in
+    plain types, `overrides` reproduce it with `scalelab train --recipe`.
     """
 
     parametrization: str
@@ -81,6 +128,7 @@ class Recipe:
     groups: tuple[GroupRecipe, ...]
     evidence: Mapping[str, Any]
     warnings: tuple[str, ...]
+    spec: Mapping[str, Any]
     overrides: tuple[str, ...]
 
 

@@ -89,6 +89,7 @@ def recommend(laws: Laws, target: Mapping[str, int], *, parametrization: str | N
         ),
         evidence=evidence(laws, group),
         warnings=tuple(warnings(group, chosen, choices, inputs, spec, proxy)),
+        spec=plain,
         overrides=tuple(overrides_of(resolved)),
     )  # fmt: skip
 

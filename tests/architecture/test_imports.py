@@ -28,7 +28,7 @@ ORDER: tuple[tuple[str, ...], ...] = (
     ("config", "readers", "recipe"),
     ("target", "confirm", "trackers", "evidence", "overrides", "explain", "search_views"),
     ("composing", "hydra_errors", "preflight"),
-    ("recommend",),
+    ("recommend", "exporters"),
     ("networks",),
     ("optim",),
     ("modules",),
@@ -43,7 +43,7 @@ ORDER: tuple[tuple[str, ...], ...] = (
     ("launch",),
     ("commands",),
     ("searching",),
-    ("cli_search", "cli_show"),
+    ("cli_recipe", "cli_search", "cli_show"),
     ("cli",),
 )
 PLACE = {room: row for row, rooms in enumerate(ORDER) for room in rooms}
@@ -59,7 +59,7 @@ LIGHT = (
     "parametrizations", "optimizers", "models", "hparams", "external", "spec", "resolve",
     "data", "trials", "collection", "readers", "laws", "recipe", "config", "overrides", "target", "recommend",
     "confirm", "compare", "derivations", "explain", "show_tables", "show_explained", "catalogue_tables", "programs",
-    "trunks", "machine", "parallel", "status", "show_status",
+    "trunks", "machine", "parallel", "status", "show_status", "exporters",
 )  # fmt: skip
 HEAVY = ("torch", "hydra", "omegaconf", "optuna", "wandb", "matplotlib")
 
@@ -140,7 +140,7 @@ def test_the_lower_rooms_import_nothing_heavy() -> None:
 def test_the_command_line_imports_nothing_but_its_own_tools() -> None:
     allowed = {
         "scalelab.errors.Refused", "scalelab.answering.answering", "scalelab.answering.console",
-        "scalelab.cli_search", "scalelab.cli_show",
+        "scalelab.cli_recipe", "scalelab.cli_search", "scalelab.cli_show",
     }  # fmt: skip
     tree = ast.parse((PACKAGE / "cli.py").read_text())
     at_import = {

@@ -26,6 +26,8 @@ FAILURE_FILE = ".failure"  # there: what went wrong first, and on which rank
 RANK = "scalelab.workers.rank"  # the program of each process
 POLL_SECONDS = 0.1
 SHUTDOWN_SECONDS = 120  # for the others to end, or to save, when one has ended or all are asked to stop
+# Else all attempts share torchrun's store, and whoever is started again reads there where others were before they died.
+STORE_OF_ITS_OWN = {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
 FORWARDED = "SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1,SIGUSR2"  # to the processes, and not the end of torchrun before
 
 
@@ -87,7 +89,7 @@ def _torchrun(order: bytes, folder: Path, parallel: Parallel, *, threads: int) -
         with log.open("wb") as said:
             process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=said, stderr=said, start_new_session=True,
-                env={**os.environ, "OMP_NUM_THREADS": str(threads)},
+                env={**os.environ, **STORE_OF_ITS_OWN, "OMP_NUM_THREADS": str(threads)},
             )  # fmt: skip
             with _ending(process):
                 asked = False
