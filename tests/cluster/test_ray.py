@@ -37,12 +37,13 @@ from tests.cluster.conftest import (
 from tests.conftest import make_spec
 from tests.helpers import TINY, one_line, scalelab
 
-pytestmark = pytest.mark.xdist_group("ray")  # one cluster for all; some count those of the machine
+pytestmark = pytest.mark.xdist_group("cluster")  # one after another: each asks much of a machine
 
 RAY = ("hydra/launcher=ray", "hydra.launcher.poll_seconds=0.5")
 STEPS = 1500
 STUDY = (*TINY, f"tokens={64 * STEPS}", "lr=0.005,0.01,0.02", "seed=0,1,2,3")
-HEALTH = {"health_check_initial_delay_ms": 0, "health_check_period_ms": 500, "health_check_failure_threshold": 4}
+# A node that is only slow, on a machine with much else to do, is not to be taken for dead.
+HEALTH = {"health_check_initial_delay_ms": 0, "health_check_period_ms": 1000, "health_check_failure_threshold": 15}
 EXIT = 137  # of a submitter that is killed
 
 

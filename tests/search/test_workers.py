@@ -23,7 +23,8 @@ from tests.helpers import TINY
 from tests.search.postgres import server
 from tests.search.searching import LR
 
-PATIENCE = 400.0  # on a machine that does much else
+pytestmark = pytest.mark.xdist_group("cluster")  # beside no other test that asks much of a machine
+PATIENCE = 800.0  # on a machine that does much else
 
 
 class Workers:
