@@ -27,6 +27,7 @@ TABLES: dict[str, Callable[[], catalogue_tables.Rows]] = {
     "proofs": catalogue_tables.proofs,
     "optimizers": catalogue_tables.optimizers,
     "samplers": catalogue_tables.samplers,
+    "exporters": catalogue_tables.exporters,
 }
 
 

@@ -1,6 +1,6 @@
 """The generated tables about parametrizations: what there is, what it says, what is proved, where sources disagree.
 
-And the one about samplers, whose classes are what conf/hydra/sweeper/sampler/ says.
+And those about samplers, whose classes are what conf/hydra/sweeper/sampler/ says, and about exporters.
 """
 
 from collections.abc import Iterable, Sequence
@@ -9,6 +9,7 @@ import yaml
 
 from scalelab.compare import difference
 from scalelab.config import config_dir
+from scalelab.exporters import EXPORTERS, NOT_RIGHT
 from scalelab.optimizers import OPTIMIZERS, Optimizer, optimizer_kind
 from scalelab.parametrizations import PUBLISHED, TABLES, Family, Parametrization, Role, Site
 from scalelab.parametrizations.everett import EVERETT
@@ -110,6 +111,16 @@ def samplers() -> Rows:
         target: str = settings.get("sampler", settings)["_target_"]  # that of CARBS sets objectives beside itself
         rows.append((f"`{name}`", *SAMPLERS[name], f"`{target}`"))
     return ("`hydra/sweeper/sampler=`", "what it is", "source", "class"), rows
+
+
+def exporters() -> Rows:
+    """What a recipe can be written for, and what becomes of its values there."""
+    columns = ("`--to`", "writes", "expresses", "folds into the weights", "refuses", "checked against")
+    return columns, [
+        *((f"`{name}`", each.title, each.expresses, each.folds, each.refuses, each.checked)
+          for name, each in EXPORTERS.items()),
+        *((f"{name}", "nothing", "—", "—", reason, "—") for name, reason in NOT_RIGHT.items()),
+    ]  # fmt: skip
 
 
 def covered(table: Parametrization) -> list[str]:

@@ -15,19 +15,24 @@ from scalelab.exporters.handed import Handed, Handoff
 from scalelab.parametrizations.table import Role
 
 PLACES = ("tensors", "embedding", "residual", "attention")
+TABLE, LAST_GAIN = "embedding.weight", "norm.gain"
 
 
-def folded(given: Handoff, *, keep: Collection[str] = (), attention: float | None = None) -> Handoff:
+def folded(
+    given: Handoff, *, keep: Collection[str] = (), attention: float | None = None, both: bool = False
+) -> Handoff:
     """The same run with its multipliers at 1, but for those of the places to `keep`, of `PLACES`.
 
     Args:
         given: the run.
         keep: "tensors" are the tensors' own multipliers (the readout's), the others are fields of `Handoff`.
         attention: the softmax scale that the framework has; 1/√head_dim if left out.
+        both: whether queries and keys take half of its factor each (√ of it), for a framework that treats them alike;
+            queries take all of it otherwise.
 
     Raises:
-        Refused: where no equivalent exists: a table that is read in two places by different factors; a softmax scale
-            between normed queries and keys without gains.
+        Refused: where no equivalent exists: a table that is read in two places by different factors, before a last
+            norm without a gain; a softmax scale between normed queries and keys without gains.
     """
     run = given
     if "embedding" not in keep:
@@ -38,7 +43,7 @@ def folded(given: Handoff, *, keep: Collection[str] = (), attention: float | Non
         run = _residual(run)
     if "attention" not in keep:
         wanted = 1 / math.sqrt(run.spec.shape.head_dim) if attention is None else attention
-        run = _attention(run, wanted)
+        run = _attention(run, wanted, both=both)
     return run
 
 
@@ -72,25 +77,28 @@ def _embedding(run: Handoff) -> Handoff:
     if math.isclose(run.embedding, 1.0, rel_tol=1e-12):
         return run
     tied = _tied(run)
-    if tied is not None:
-        raise Refused(
-            f"the embedding is also the readout and multiplied by {run.embedding:g} and {tied.multiplier:g} in the two"
-            " places: one table cannot hold both factors; untie them (model.tied_head=false)"
-        )
-    grown = _grown(run, run.embedding, lambda each: each.role is Role.EMBEDDING, "embedding multiplier")
-    return replace(grown, embedding=1.0)
+    if tied is None:
+        grown = _grown(run, run.embedding, lambda each: each.name == TABLE, "embedding multiplier")
+        return replace(grown, embedding=1.0)
+    # Where it reads out, a table that has grown is multiplied by as much less.
+    tensors = tuple(times(each, run.embedding) if each is tied else each for each in run.tensors)
+    said = f"embedding multiplier ×{run.embedding:.6g}"
+    return replace(run, tensors=tensors, embedding=1.0, folded=(*run.folded, said))
 
 
 def _tensors(run: Handoff) -> Handoff:
     tied = _tied(run)
     if tied is not None and not math.isclose(tied.multiplier, 1.0, rel_tol=1e-12):
-        raise Refused(
-            f"the readout is also the embedding and multiplied by {tied.multiplier:g} where it reads out, by"
-            f" {run.embedding:g} where it is looked up: one table cannot hold both factors; untie them"
-            " (model.tied_head=false), or hand over to a framework with a multiplier for logits"
-        )
+        if LAST_GAIN not in run.by_name:
+            raise Refused(
+                f"the readout is also the embedding, and multiplied by {tied.multiplier:g} where it reads out: without"
+                " a gain of the last norm nothing can hold that factor; untie them (model.tied_head=false), sweep with"
+                " model.norm_gains=vector, or hand over to a framework with a multiplier for logits"
+            )
+        run = _grown(run, tied.multiplier, lambda each: each.name == LAST_GAIN, "logits multiplier")
+        run = replace(run, tensors=tuple(replace(t, multiplier=1.0) if t.name == TABLE else t for t in run.tensors))
     moved = [each.multiplier for each in run.tensors if not math.isclose(each.multiplier, 1.0, rel_tol=1e-12)]
-    said = (f"multipliers of {len(moved)} tensors",) if moved else ()
+    said = (f"multipliers of {len(moved)} tensors" if len(moved) > 1 else "a tensor's multiplier",) if moved else ()
     tensors = tuple(replace(times(each, each.multiplier), multiplier=1.0) for each in run.tensors)
     return replace(run, tensors=tensors, folded=(*run.folded, *said))
 
@@ -104,20 +112,23 @@ def _residual(run: Handoff) -> Handoff:
     return replace(_grown(run, run.residual, writes, "residual multiplier"), residual=1.0)
 
 
-def _attention(run: Handoff, wanted: float) -> Handoff:
+def _attention(run: Handoff, wanted: float, *, both: bool) -> Handoff:
     ratio = run.attention / wanted
     if math.isclose(ratio, 1.0, rel_tol=1e-12):
         return replace(run, attention=wanted)
     if not run.spec.architecture.qk_norm:
-        endings: tuple[str, ...] = (".attention.query.weight", ".attention.query.bias")
+        holders: tuple[str, ...] = ("query.weight", "query.bias", "key.weight", "key.bias")
     elif run.spec.architecture.norm_gains != "none":
-        endings = (".attention.query_norm.gain",)
+        holders = ("query_norm.gain", "key_norm.gain")
     else:
         raise Refused(
             f"softmax scale {run.attention:.6g} where the framework has {wanted:.6g}, between normed queries and keys"
             " without gains: nothing can hold the factor; sweep with model.norm_gains=vector, or one head_dim"
         )
-    return replace(_grown(run, ratio, lambda each: each.name.endswith(endings), "softmax scale"), attention=wanted)
+    endings = tuple(f".attention.{holder}" for holder in holders if both or holder.startswith("query"))
+    a, half = (math.sqrt(ratio), ", half of it in the keys") if both else (ratio, "")
+    grown = _grown(run, a, lambda each: each.name.endswith(endings), f"softmax scale{half}")
+    return replace(grown, attention=wanted)
 
 
 def notes(run: Handoff) -> tuple[str, ...]:

@@ -1,8 +1,11 @@
 """What is handed over, in no framework's words yet: every tensor's values, and the constants that belong to none."""
 
+import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from scalelab import __version__
 from scalelab.errors import Refused
 from scalelab.hparams import Horizon
 from scalelab.models import Tensor
@@ -10,7 +13,7 @@ from scalelab.parametrizations import table
 from scalelab.parametrizations.table import UNDECAYED, Family, Role
 from scalelab.recipe import Recipe
 from scalelab.resolve import betas, multipliers, settings
-from scalelab.spec import RunSpec, from_plain
+from scalelab.spec import RunSpec, as_plain, from_plain
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,8 +46,9 @@ class Handed:
 class Handoff:
     """A recipe as an exporter takes it.
 
-    `attention` is the softmax scale, `residual` the factor on every branch, `embedding` that on the sum of the
-    embeddings. `folded` says what of these and of the tensors' own multipliers has gone into the weights.
+    `attention` is the softmax scale, `residual` the factor on every branch, `embedding` that on what is looked up in
+    the token table (not on positions). `folded` says what of these and of the tensors' own multipliers has gone into
+    the weights.
     """
 
     recipe: Recipe
@@ -64,6 +68,22 @@ class Handoff:
     @property
     def clip_norm(self) -> float | None:
         return self.spec.hparams.clip_norm
+
+    @property
+    def digest(self) -> str:
+        """Twelve hex digits over the recipe: which one a file was made of."""
+        text = json.dumps(as_plain(self.recipe), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+    @property
+    def provenance(self) -> str:
+        """A line for the head of a file: what wrote it, of which recipe, for which run."""
+        shape, horizon = self.spec.shape, self.spec.horizon
+        return (
+            f"scalelab {__version__}, recipe {self.digest}: {self.spec.parametrization}, {self.spec.optimizer},"
+            f" width {shape.width}, depth {shape.depth}, {horizon.tokens:,} tokens in {horizon.steps:,} steps of"
+            f" {horizon.batch_tokens:,}"
+        )
 
     @property
     def by_name(self) -> Mapping[str, Handed]:

@@ -7,6 +7,8 @@ from scalelab.parametrizations.table import Role
 from scalelab.scale import Ratios
 from scalelab.shape import Shape
 
+NORM_EPS = 1e-6  # of every RMSNorm: Llama's
+
 
 @dataclass(frozen=True)
 class Dim:

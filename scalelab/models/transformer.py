@@ -5,6 +5,8 @@ from scalelab.models.tensors import Dims, Tensor, gain, linear, lookup, matrix
 from scalelab.parametrizations.table import Role
 from scalelab.shape import Architecture, Shape
 
+ROPE_THETA = 10_000.0  # RoFormer, arXiv:2104.09864 §3.2.2
+
 
 def tensors(shape: Shape, base: Shape, architecture: Architecture) -> tuple[Tensor, ...]:
     """Every parameter of the pre-norm decoder, in the order of the forward pass.

@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from scalelab.models.tensors import NORM_EPS
+
 Constant: TypeAlias = float | Tensor  # a number, or one a member [M]
 
-NORM_EPS = 1e-6  # Llama's
 LARGE = 2**16  # elements of a weight, members included
 NARROW = 16  # a side of a weight; below it (measured: to 10) the order of its gradient's sums depends on its layout
 

@@ -11,13 +11,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from scalelab.models.transformer import ROPE_THETA
 from scalelab.networks.layers import Embedding, Linear, Proxy, RMSNorm
 from scalelab.networks.members import Constant, places, times
 from scalelab.resolve import Multipliers, multipliers
 from scalelab.shape import Architecture, Shape
 from scalelab.spec import RunSpec
 
-ROPE_THETA = 10_000.0  # RoFormer, arXiv:2104.09864 §3.2.2
 Rope = tuple[Tensor, Tensor]
 
 
