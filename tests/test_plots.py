@@ -14,7 +14,7 @@ from scalelab import plots
 from scalelab.errors import Refused
 from scalelab.laws import Laws, study
 from scalelab.plots.named import independent, titles
-from scalelab.plots.valleys import MOST_PANELS
+from scalelab.plots.valleys import LOST, MOST_PANELS, OPTIMA
 from tests.laws.sweeps import sweep
 from tests.laws.test_draw import ladder
 
@@ -58,6 +58,15 @@ def caps(axis: Axes) -> set[str]:
     return {str(cap.get_marker()) for bar in axis.containers for cap in bar.lines[1]}  # type: ignore[attr-defined]
 
 
+def shown(axis: Axes, what: str) -> list[tuple[float, float]]:
+    """The points of a kind on an axis."""
+    return [
+        (float(x), float(y))
+        for held in axis.collections if held.get_gid() == what
+        for x, y in np.asarray(held.get_offsets(), dtype=float)
+    ]  # fmt: skip
+
+
 def png(figure: Figure) -> bytes:
     held = io.BytesIO()
     figure.savefig(held, dpi=40)
@@ -71,11 +80,9 @@ def test_valleys_have_a_panel_a_group_and_a_colour_a_width(censored: tuple[Laws,
     for axis, group in zip(axes, laws.groups, strict=True):
         named = [text.get_text() for text in axis.get_legend().get_texts()]  # type: ignore[union-attr]
         assert named == ["width = 128", "width = 256", "width = 512", "width = 1024"]
-        starred = [line for line in axis.lines if line.get_marker() == "*"]
-        assert len(starred) == sum(optimum.status == "INTERIOR" for optimum in group.optima)
+        assert len(shown(axis, OPTIMA)) == sum(optimum.status == "INTERIOR" for optimum in group.optima)
         assert axis.get_xscale() == "log" and axis.get_xlabel() == "peak learning rate"
-        crosses = sum(len(np.asarray(line.get_xdata())) for line in axis.lines if line.get_marker() == "x")
-        assert crosses == group.n_diverged == 2
+        assert len(shown(axis, LOST)) == group.n_diverged == 2
 
 
 def test_valleys_of_many_scales_are_limited_and_say_so(batched: tuple[Laws, pd.DataFrame]) -> None:

@@ -1,6 +1,5 @@
 """What people look at: every cell is printed, figures hold the data, a report holds the numbers."""
 
-import base64
 import io
 import json
 import re
@@ -11,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from matplotlib.axes import Axes
 from rich.console import Console
 
 from scalelab import plots, report, show_checks, show_laws, show_tables
@@ -22,6 +20,7 @@ from scalelab.laws import Laws, drift, study
 from scalelab.laws import write as write_laws
 from scalelab.optimizers import OPTIMIZERS
 from scalelab.parametrizations import TABLES, Family, Parametrization, Role
+from scalelab.plots.valleys import LOST, OPTIMA, RUNS
 from scalelab.probe import Check, Slope
 from scalelab.readers import Runs, read
 from scalelab.recipe import write_recipe
@@ -29,6 +28,7 @@ from scalelab.recommend import recommend
 from scalelab.spec import RunSpec
 from tests.conftest import make_spec
 from tests.helpers import one_line, scalelab, squeezed, sweep, tree, valley, write_trial
+from tests.test_plots import shown
 
 
 def printed() -> Console:
@@ -184,28 +184,16 @@ def test_a_check_is_printed_with_its_slopes_and_verdict() -> None:
 # --- figures ----------------------------------------------------------------------------------------------------------
 
 
-def stars(axis: Axes) -> list[tuple[float, float]]:
-    """The optima that a panel marks."""
-    return [
-        (float(np.asarray(line.get_xdata())[0]), float(np.asarray(line.get_ydata())[0]))
-        for line in axis.lines
-        if line.get_marker() == "*"
-    ]
-
-
 def test_the_valleys_show_every_run_and_the_fitted_optima(laws: Laws, runs: Runs) -> None:
     figure = plots.valleys(laws, runs.table)
     assert len(figure.axes) == len(laws.groups) == 2
     for axis, group in zip(figure.axes, laws.groups, strict=True):
-        assert stars(axis) == [(optimum.lr, optimum.loss_nats) for optimum in group.optima]
-        dots = sum(len(np.asarray(line.get_xdata())) for line in axis.lines if line.get_marker() == ".")
-        crosses = sum(len(np.asarray(line.get_xdata())) for line in axis.lines if line.get_marker() == "x")
-        assert dots + crosses == group.n_runs
-        assert crosses == group.n_diverged
+        assert shown(axis, OPTIMA) == [(optimum.lr, optimum.loss_nats) for optimum in group.optima]
+        lost = shown(axis, LOST)
+        assert len(shown(axis, RUNS)) + len(lost) == group.n_runs
+        assert len(lost) == group.n_diverged
         low, high = axis.get_ylim()
-        for line in axis.lines:
-            if line.get_marker() == "x":
-                assert all(low <= y <= high for y in np.asarray(line.get_ydata()))
+        assert all(low <= y <= high for _, y in lost)
         assert axis.get_title() == plots.title(group)
     assert {group.n_diverged for group in laws.groups} == {0, 4}
 
@@ -287,14 +275,15 @@ def test_a_report_holds_regret_drift_checks_and_the_recipe(studied: Path, laws: 
     for group in laws.groups:
         moved = drift(group)
         assert moved is not None and moved.exponent is not None
-        assert f"{moved.octaves:.2f} ± {moved.sd_octaves:.2f}" in plain
-        assert f"{moved.exponent.value:.2f} [{moved.exponent.low:.2f}, {moved.exponent.high:.2f}]" in plain
+        assert f"{moved.octaves:+.2f} ± {moved.sd_octaves:.2f}" in plain
+        assert f"{moved.exponent.value:+.2f} [{moved.exponent.low:+.2f}, {moved.exponent.high:+.2f}]" in plain
     assert "query grows, logits grows" in plain and "every slope within its bounds" in plain
     assert "blocks.*.attention.query.weight" in plain
     assert "A &lt;study&gt;" in page
-    figures = re.findall(r"base64,([A-Za-z0-9+/=]+)", page)
-    assert len(figures) == 5
-    assert all(base64.b64decode(figure).startswith(b"\x89PNG") for figure in figures)
+    figures = re.findall(r'<svg class="drawn" role="img" tabindex="0" aria-label="([^"]+)"', page)
+    assert page.count('class="drawn"') == len(figures) >= 8
+    for title in ("Learning-rate valleys", "Optimum against scale", "Loss against compute", "The valley at the target"):
+        assert sum(figure.startswith(title) for figure in figures) == 1
 
 
 def test_drift_and_its_cost_are_those_of_the_formula(laws: Laws) -> None:

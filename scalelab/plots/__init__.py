@@ -5,11 +5,14 @@ fitted optimum, diverged runs drawn as crosses at the top and not dropped, seeds
 """
 
 from scalelab.laws.draw.style import STYLE, colours, figure
+from scalelab.plots.batches import optimum_against_batch
 from scalelab.plots.confirmed import coordinate_check, target
+from scalelab.plots.front import front
 from scalelab.plots.isoflops import isoflops
 from scalelab.plots.losses import loss_law, loss_pairs, optimum_pairs
 from scalelab.plots.named import title, titles
 from scalelab.plots.optima import optimum_against_scale
+from scalelab.plots.samplers import sampler_summary, samplers
 from scalelab.plots.studied import Drawing, drawings
 from scalelab.plots.trust import hold_outs, sensitivities
 from scalelab.plots.valleys import valleys
@@ -21,12 +24,16 @@ __all__ = [
     "coordinate_check",
     "drawings",
     "figure",
+    "front",
     "hold_outs",
     "isoflops",
     "loss_law",
     "loss_pairs",
+    "optimum_against_batch",
     "optimum_against_scale",
     "optimum_pairs",
+    "sampler_summary",
+    "samplers",
     "sensitivities",
     "target",
     "title",

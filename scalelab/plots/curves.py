@@ -8,6 +8,7 @@ import numpy as np
 from scalelab.laws import Estimate, GroupLaws, Prediction
 from scalelab.laws.draw.style import SYMBOLS
 from scalelab.laws.law import Array
+from scalelab.parametrizations import TABLES
 from scalelab.plots.named import independent
 
 GRID = 40
@@ -79,6 +80,18 @@ def two_stage_band(group: GroupLaws, path: Path) -> Band | None:
         return None
     found = [fit.predict(**{n: path.point(place)[n] for n in fit.reference}) for place in range(GRID)]
     return _band(found, "lr", {name: fit.estimates.get(name) for name in fit.reference})
+
+
+def theory_line(group: GroupLaws, path: Path, band: Band) -> Array | None:
+    """The optimum that theory predicts along a path, through the law's in the middle of the sweep; None if it has none.
+
+    The tuned rate is the one that a table's rules multiply, so that it is constant in what a table transfers over.
+    """
+    known = TABLES.get(str(group.key.get("parametrization")))
+    if known is None or path.scale not in known.transfers:
+        return None
+    swept = np.log(path.x_G[path.x_G <= path.largest * (1 + 1e-9)])
+    return np.full(GRID, np.exp(np.interp(swept.mean(), np.log(path.x_G), np.log(band.value_G))))
 
 
 def _band(found: Sequence[Prediction], coordinate: str, exponents: Mapping[str, Estimate | None]) -> Band:

@@ -10,7 +10,7 @@ from scalelab.laws import GroupLaws
 from scalelab.laws.carried import floors
 from scalelab.laws.draw import curve_on, pairs, pairs_of
 from scalelab.laws.draw.rows import in_unit, seen
-from scalelab.laws.draw.style import SYMBOLS, figure, label, log_axis, plain
+from scalelab.laws.draw.style import GROUP_COLOURS, SYMBOLS, distinct, label, log_axis, panels, plain
 from scalelab.plots.named import rows_of
 
 
@@ -29,13 +29,13 @@ def loss_law(group: GroupLaws, runs: pd.DataFrame) -> Figure:
     own = rows_of(runs, group)
     rows = floors(own[own["outcome"] == "OK"], group.joint, group.optima)
     name, best = next(iter(group.loss_fits.items()))
-    drawn, (left, middle, right) = figure(3, width=4.2, height=3.6)
+    drawn, (left, middle, right) = panels(3, columns=3, width=3.25, height=3.1)
     curve_on(left, best, rows=rows)
     left.set_title(plain(f"{name}: {best.law.form}"), fontsize=8)
     these = seen(best, rows)
     ends = [float(np.min([these.fitted_N, these.observed_N])), float(np.max([these.fitted_N, these.observed_N]))]
     middle.plot(ends, ends, "-", color="black", lw=0.8)
-    middle.plot(these.fitted_N, these.observed_N, "o", ms=4, color="C0", alpha=0.7, mew=0)
+    middle.plot(these.fitted_N, these.observed_N, "o", ms=4, color=GROUP_COLOURS[0], alpha=0.7, mew=0)
     middle.set_title(f"R² {best.search.r2:.4f}" if best.search is not None else "", fontsize=8)
     log_axis(middle, "x", best.law.output)
     log_axis(middle, "y", best.law.output)
@@ -50,7 +50,8 @@ def _left_over(axis: Axes, group: GroupLaws, rows: pd.DataFrame) -> None:
         values, unit = in_unit(fit, these.residual_N)
         rms = float(np.sqrt((values**2).mean()))
         said = f"{name}: rms {rms:.2g} %"
-        axis.plot(these.fitted_N, values, "o", ms=4, alpha=0.7, mew=0, color=f"C{place}", label=said)
+        colour, marker, _ = distinct(place)
+        axis.plot(these.fitted_N, values, marker, ms=4, alpha=0.7, mew=0, color=colour, label=said)
         axis.set_ylabel(f"residual ({unit})")
     axis.axhline(0.0, color="black", lw=0.8)
     log_axis(axis, "x", "loss_nats")

@@ -8,7 +8,8 @@ import numpy as np
 from matplotlib import pyplot
 from matplotlib.figure import Figure
 
-from scalelab.laws.draw.style import GROUP_COLOURS, figure, label, log_axis
+from scalelab.laws.draw.style import distinct, figure, label, log_axis, plain
+from scalelab.plots.linked import TRIAL, anchors, points
 from scalelab.search_views import ENOUGH, SearchView, quiet, well_only
 
 if TYPE_CHECKING:
@@ -33,14 +34,17 @@ def searched(found: SearchView, study: "Study") -> Iterator[tuple[str, Figure]]:
             yield "importances", _of_optuna(optuna_plots.plot_param_importances, well, found)
 
 
-def front(found: SearchView) -> Figure:
+def front(found: SearchView, *, linked: bool = False) -> Figure:
     """Loss against cost on a log axis, coloured by phase; the line is the front, crosses at the top are divergences."""
     drawn, (panel,) = figure(1, width=6.4, height=4.0)
     phases = list(dict.fromkeys(each.phase for each in found.well))
-    for phase, colour in zip(phases, [*GROUP_COLOURS, *["0.5"] * len(phases)], strict=False):
+    for place, phase in enumerate(phases):
+        colour, marker, _ = distinct(place)
         own = [each for each in found.well if each.phase == phase]
         at = [each.cost for each in own]
-        panel.plot(at, [each.loss for each in own], "o", ms=4, mew=0, alpha=0.7, color=colour, label=phase or "trials")
+        points(panel, at, [each.loss for each in own],
+               anchors(TRIAL, [each.number for each in own]) if linked else None, size=4.5, marker=marker,
+               color=colour, alpha=0.7, label=plain(phase) or "trials")  # fmt: skip
     best = np.array([(each.cost, each.loss) for each in found.front])
     panel.step(*best.T, where="post", color="black", lw=1.2, label="front")
     lost = [each.cost for each in found.tried if each.outcome == "DIVERGED"]
@@ -48,7 +52,7 @@ def front(found: SearchView) -> Figure:
         top = max(each.loss for each in found.well)
         panel.plot(lost, [top] * len(lost), "x", ms=5, color="0.4", label="diverged")
     log_axis(panel, "x", str(found.cost))
-    panel.set(title=found.name.replace("$", r"\$"), ylabel=label(found.objectives[0]))
+    panel.set(title=plain(found.name), ylabel=label(found.objectives[0]))
     panel.legend(fontsize=7, frameon=False)
     return drawn
 

@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from scalelab.errors import Refused
 from scalelab.laws import GroupLaws, Laws
 from scalelab.laws.checked import checked
+from scalelab.plots.front import front
 from scalelab.plots.isoflops import isoflops
 from scalelab.plots.losses import loss_law, loss_pairs, optimum_pairs
 from scalelab.plots.named import rows_of, titles
@@ -29,8 +30,8 @@ class Drawing:
     figure: Figure
 
 
-def drawings(laws: Laws, table: pd.DataFrame) -> list[Drawing]:
-    """The figures of a study; those that its runs cannot carry are left out.
+def drawings(laws: Laws, table: pd.DataFrame, *, linked: bool = False) -> list[Drawing]:
+    """The figures of a study; those that its runs cannot carry are left out. `linked`: see `linked`.
 
     Raises:
         Refused: on a table that `checked` refuses.
@@ -38,10 +39,13 @@ def drawings(laws: Laws, table: pd.DataFrame) -> list[Drawing]:
     runs = checked(table)
     wanted: list[tuple[str, str, str, Callable[[], Figure]]] = [
         ("valleys", "Learning-rate valleys", "Points are runs, thick lines the valleys fitted near their bottoms, stars"
-         " the optima, crosses runs that diverged.", lambda: valleys(laws, table)),
+         " the optima, crosses runs that diverged.", lambda: valleys(laws, table, linked=linked)),
         ("optimum", "Optimum against scale", "Points are optima of single scales with 95 % intervals (two stages),"
          " arrows those of which only a bound is known; lines are the joint law, their band 95 % for a new scale's own"
-         " optimum, dashed beyond what was swept.", lambda: optimum_against_scale(laws)),
+         " optimum, thin beyond what was swept; dotted is theory, where the parametrization claims a transfer.",
+         lambda: optimum_against_scale(laws, linked=linked)),
+        ("front", "Loss against compute", "Points are runs; the black steps are the front: what no cheaper run beats.",
+         lambda: front(laws, table, linked=linked)),
         ("hold_out", "The largest scale, left out", "Each way of choosing a setting, fitted to the smaller scales: its"
          " excess loss at those left out, by their own valleys. Filled points are means, hollow ones the worst.",
          lambda: hold_outs(laws)),

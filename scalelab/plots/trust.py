@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from scalelab.errors import Refused
 from scalelab.laws import Laws
-from scalelab.laws.draw.style import GROUP_COLOURS, label, panels, plain
+from scalelab.laws.draw.style import GROUP_COLOURS, distinct, label, panels, plain
 from scalelab.plots.named import titles
 
 MOST_ROWS = 12  # of ways to choose, the best; more cannot be read
@@ -26,7 +26,7 @@ def hold_outs(laws: Laws) -> Figure:
     if not held:
         raise Refused("nothing could be held out: it takes a third scale, and a largest one that knows its own optimum")
     rows = max(min(len(found.scores), MOST_ROWS) for _, found in held)
-    drawn, axes = panels(len(held), columns=2, width=5.4, height=1.1 + 0.3 * rows)
+    drawn, axes = panels(len(held), columns=2, width=4.8, height=1.1 + 0.3 * rows)
     for place, (axis, (name, found)) in enumerate(zip(axes, held, strict=True)):
         colour = GROUP_COLOURS[place % len(GROUP_COLOURS)]
         shown = found.scores[:MOST_ROWS]
@@ -56,7 +56,7 @@ def sensitivities(laws: Laws) -> Figure:
     if not cards:
         raise Refused("no choice was varied: there is no sensitivity to draw")
     rows = max(len(card.variations) for _, card in cards) - 1
-    drawn, axes = panels(len(cards), columns=2, width=5.4, height=1.1 + 0.3 * rows)
+    drawn, axes = panels(len(cards), columns=2, width=4.8, height=1.1 + 0.3 * rows)
     for axis, (name, card) in zip(axes, cards, strict=True):
         fitted, varied = card.variations[0].projected, card.variations[1:]
         for place, output in enumerate(fitted):
@@ -65,7 +65,8 @@ def sensitivities(laws: Laws) -> Figure:
                 for row, v in enumerate(varied)
                 if output in v.projected
             ]
-            axis.plot(*zip(*points, strict=True), "o", ms=5, color=f"C{place}", alpha=0.8, label=label(output))
+            colour, marker, _ = distinct(place)
+            axis.plot(*zip(*points, strict=True), marker, ms=5, color=colour, alpha=0.8, label=label(output))
         axis.axvline(0.0, color="black", lw=0.8)
         _rows(axis, [variation.choice for variation in varied])
         reach = 1.15 * max([0.5, *(abs(float(x)) for line in axis.lines for x in np.asarray(line.get_xdata()))])

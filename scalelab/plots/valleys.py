@@ -16,13 +16,15 @@ from matplotlib.lines import Line2D
 from scalelab.errors import Refused
 from scalelab.laws import GroupLaws, Laws, Optimum
 from scalelab.laws.checked import checked
-from scalelab.laws.draw.style import at, colours, log_axis, panels, plain, spread
+from scalelab.laws.draw.style import MARKERS, at, colours, log_axis, panels, plain, spread
+from scalelab.plots.linked import OPTIMUM, RUN, anchors, points
 from scalelab.plots.named import independent, rows_of, titles
 
 MOST_PANELS = 12
-FEW_PANELS = 3  # side by side, each with its own legend
+FEW_PANELS = 3  # each with its own legend
 MOST_NAMED = 6  # entries of a legend
 REACH_OCTAVES = 2.0  # how far from its bottom a fitted valley is drawn, as far as runs are used to fit it
+RUNS, LOST, OPTIMA = "runs", "diverged", "optima"  # what is drawn as points, by their group identifiers
 HEADROOM = 1.4  # of the rise that most runs stay under
 
 
@@ -36,8 +38,21 @@ class Panel:
     optima: tuple[Optimum, ...]
 
 
-def valleys(laws: Laws, table: pd.DataFrame) -> Figure:
+@dataclass(frozen=True, kw_only=True)
+class Look:
+    """How the runs and the valley of one scale are drawn."""
+
+    colour: Any
+    marker: str
+
+
+def valleys(laws: Laws, table: pd.DataFrame, *, linked: bool = False) -> Figure:
     """Loss against learning rate, with the fitted valleys: at most `MOST_PANELS` panels, spread over the scales.
+
+    Args:
+        laws: the study.
+        table: the runs behind it.
+        linked: points lead to the rows of their runs and optima, by their places in the table and in the laws.
 
     Raises:
         Refused: where no group has learning rates, or on a table that `checked` refuses.
@@ -48,36 +63,42 @@ def valleys(laws: Laws, table: pd.DataFrame) -> Figure:
     shown = spread(every, MOST_PANELS)
     runs = checked(table)
     many = len(shown) > FEW_PANELS
-    across = 4 if many else FEW_PANELS
-    drawn, axes = panels(len(shown), columns=across, width=3.2 if many else 4.6, height=2.6 if many else 3.6)
+    across = 3 if many else 2
+    drawn, axes = panels(len(shown), columns=across, width=3.2 if many else 4.8, height=2.6 if many else 3.8)
+    places = {id(o): number for number, o in enumerate(o for group in laws.groups for o in group.optima)}
     for place, (axis, panel) in enumerate(zip(axes, shown, strict=True)):
-        shades = _shades(shown if many else [panel], panel.inner)
-        _draw(axis, panel, rows_of(runs, panel.group), shades)
+        looks = _looks(shown if many else [panel], panel.inner)
+        _draw(axis, panel, rows_of(runs, panel.group), looks, places if linked else None)
         axis.set_title(plain(panel.title), fontsize=9)
         axis.set_ylabel("loss (nats/token)" if place % across == 0 else "")
         if many and place + across < len(shown):
             axis.set_xlabel("")
         if not many:
-            axis.legend(handles=_named(panel.inner, shades), fontsize=7, labelspacing=0.25, frameon=False)
+            axis.legend(handles=_named(panel.inner, looks), fontsize=8, labelspacing=0.25)
     if many:  # one legend for all, in which a colour means the same in every panel
         inners = dict.fromkeys(panel.inner for panel in shown)
-        handles = [line for inner in inners for line in _named(inner, _shades(shown, inner))]
+        handles = [line for inner in inners for line in _named(inner, _looks(shown, inner))]
         drawn.legend(handles=handles, loc="outside lower center", ncols=MOST_NAMED, fontsize=8, frameon=False)
     if len(shown) < len(every):
         drawn.suptitle(f"{len(shown)} of {len(every)} scales", fontsize=10)
     return drawn
 
 
-def _shades(shown: Sequence[Panel], inner: str) -> dict[float, Any]:
-    """A colour for every value of what is coloured, dark to light."""
+def _looks(shown: Sequence[Panel], inner: str) -> dict[float, Look]:
+    """A colour, dark to light, and a marker for every value of what is coloured."""
     values = sorted({optimum.scale[inner] for each in shown if each.inner == inner for optimum in each.optima})
-    return dict(zip(values, colours(len(values)), strict=True))
+    return {
+        value: Look(colour=colour, marker=MARKERS[place % len(MARKERS)])
+        for place, (value, colour) in enumerate(zip(values, colours(len(values)), strict=True))
+    }
 
 
-def _named(inner: str, shades: Mapping[float, Any]) -> list[Line2D]:
+def _named(inner: str, looks: Mapping[float, Look]) -> list[Line2D]:
     """Entries of a legend: some of the values, evenly."""
-    shown = spread(list(shades), MOST_NAMED)
-    return [Line2D([], [], color=shades[value], lw=1.6, label=at(inner, value)) for value in shown]
+    return [
+        Line2D([], [], color=looks[value].colour, lw=1.6, marker=looks[value].marker, ms=4, label=at(inner, value))
+        for value in spread(list(looks), MOST_NAMED)
+    ]
 
 
 def _panels(group: GroupLaws, name: str) -> list[Panel]:
@@ -99,25 +120,34 @@ def _panels(group: GroupLaws, name: str) -> list[Panel]:
     ]
 
 
-def _draw(axis: Axes, panel: Panel, rows: pd.DataFrame, shades: Mapping[float, Any]) -> None:
+def _draw(
+    axis: Axes, panel: Panel, rows: pd.DataFrame, looks: Mapping[float, Look], places: Mapping[int, int] | None
+) -> None:
+    """Runs, means and valleys of a panel; `places` are the numbers of the optima in the study, if points are links."""
     own = [
         rows[np.logical_and.reduce([rows[name] == value for name, value in optimum.scale.items()])]
         for optimum in panel.optima
     ]
     low, high = _limits(own)
     for optimum, at_scale in zip(panel.optima, own, strict=True):
-        colour = shades[optimum.scale[panel.inner]]
+        look = looks[optimum.scale[panel.inner]]
+        colour = look.colour
         ok, diverged = at_scale[at_scale["outcome"] == "OK"], at_scale[at_scale["outcome"] == "DIVERGED"]
-        axis.plot(ok["lr"], ok["loss_nats"], ".", ms=4, alpha=0.5, color=colour, mew=0)
+        points(axis, ok["lr"], ok["loss_nats"], None if places is None else anchors(RUN, ok.index),
+               size=3.2, marker=look.marker, color=colour, alpha=0.55, gid=RUNS)  # fmt: skip
         mean = ok.groupby("log2_lr")["loss_nats"].mean()
         axis.plot(np.exp2(mean.index.to_numpy()), mean, "-", lw=0.7, alpha=0.5, color=colour)
         if len(diverged):
-            axis.plot(diverged["lr"], np.full(len(diverged), high - 0.02 * (high - low)), "x", color=colour, ms=6)
+            top = np.full(len(diverged), high - 0.02 * (high - low))
+            lost = None if places is None else anchors(RUN, diverged.index)
+            points(axis, diverged["lr"], top, lost, size=5.5, marker="x", color=colour, gid=LOST)
         if optimum.lr is not None and optimum.log2_lr is not None and optimum.loss_nats is not None:
             x = np.linspace(*_reach(optimum, at_scale), 60)
             y = [optimum.loss_nats + optimum.excess_nats(float(each)) for each in x]
             axis.plot(np.exp2(x), y, "-", lw=1.6, color=colour)
-            axis.plot(optimum.lr, optimum.loss_nats, "*", ms=9, color=colour, mec="black", mew=0.6, zorder=4)
+            points(axis, [optimum.lr], [optimum.loss_nats],
+                   None if places is None else anchors(OPTIMUM, [places[id(optimum)]]), size=9, marker="*",
+                   color=colour, edgecolors="black", linewidths=0.7, zorder=4, gid=OPTIMA)  # fmt: skip
     axis.set_ylim(low, high)
     log_axis(axis, "x", "lr")
 

@@ -1,6 +1,5 @@
-"""Figures on disk and inside pages."""
+"""Figures and checks on disk."""
 
-import base64
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -29,8 +28,3 @@ def write_check(
     name = f"{kind}_{found.parametrization}_{found.axis}"
     write_atomically(folder / f"{name}.json", json.dumps(found.as_plain(), indent=1, allow_nan=False) + "\n")
     save(draw(found), folder, name)
-
-
-def embedded(png: Path) -> str | None:
-    """A PNG as text for a page; None where there is none."""
-    return base64.b64encode(png.read_bytes()).decode() if png.exists() else None

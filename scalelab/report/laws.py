@@ -1,6 +1,5 @@
 """Laws for people: tables, figures, and laws.html, which holds all of it in one file."""
 
-import shlex
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,18 +8,20 @@ import pandas as pd
 from scalelab import plots
 from scalelab.files import write_atomically
 from scalelab.laws import Laws, tables
-from scalelab.laws.report_card import Item, report_card
-from scalelab.report.files import embedded, save
-from scalelab.report.measured import exponents, losses, optima
+from scalelab.report.checklist import checklist
+from scalelab.report.files import save
+from scalelab.report.measured import exponents, front, losses, optima
 from scalelab.report.optimal import compute_optimal
 from scalelab.report.page import write_page
-from scalelab.report.section import Picture, Section, Study
+from scalelab.report.pictures import illustrated
+from scalelab.report.repeat import fit_command, repeat
+from scalelab.report.section import Section, Study
 from scalelab.report.trusted import conventions, held_out, published, sensitivity, warnings
 from scalelab.report.verdict import verdict
 
 SECTIONS: tuple[Callable[[Study], Section], ...] = (
     verdict, warnings, conventions, optima, exponents, held_out, losses, compute_optimal, sensitivity,
-    published,
+    published, front, checklist, repeat,
 )  # fmt: skip
 
 
@@ -42,36 +43,11 @@ def write_laws(
     drawn = plots.drawings(laws, runs) if figures else []
     for drawing in drawn:
         save(drawing.figure, folder, drawing.name)
-    study = Study(laws=laws, runs=runs, command=command or _command(laws))
-    found = [section(study) for section in SECTIONS]
+    study = Study(laws=laws, runs=runs, command=command or fit_command(laws))
     write_page(
-        folder / "laws.html", "laws.html.jinja", title=title, study=study, card=_by_section(report_card(laws, runs)),
-        sections=[(section, _pictures(section, drawn, folder)) for section in found if _says(section)],
+        folder / "laws.html", [illustrated(section(study), drawn) for section in SECTIONS], title=title,
+        subtitle=f"Laws of {', '.join(laws.sources)}" if laws.sources else "",
     )  # fmt: skip
-
-
-def _by_section(items: tuple[Item, ...]) -> dict[str, list[Item]]:
-    return {name: [item for item in items if item.section == name] for name in dict.fromkeys(i.section for i in items)}
-
-
-def _says(section: Section) -> bool:
-    return bool(section.sentences or section.tables or section.warnings)
-
-
-def _pictures(section: Section, drawn: list[plots.Drawing], folder: Path) -> list[Picture]:
-    """The section's figures; one of several groups has the number of its group behind its name."""
-    found = []
-    for name in section.figures:
-        for drawing in drawn:
-            stem, _, number = drawing.name.rpartition("_")
-            if drawing.name == name or (stem == name and number.isdigit()):
-                png = embedded(folder / f"{drawing.name}.png")
-                found.append(Picture(title=drawing.title, caption=drawing.caption, png=png or ""))
-    return found
-
-
-def _command(laws: Laws) -> str:
-    return shlex.join(["scalelab", "fit", *laws.sources, "--seed", str(laws.seed), "--draws", str(laws.draws)])
 
 
 def _joint(laws: Laws) -> pd.DataFrame:

@@ -2,11 +2,14 @@
 
 from scalelab.console import interval, number
 from scalelab.laws import Estimate, GroupLaws
-from scalelab.laws.draw.style import short
+from scalelab.laws.draw.style import label, short
+from scalelab.parametrizations import TABLES
+from scalelab.plots.linked import OPTIMUM, anchors
 from scalelab.plots.named import cells_of, independent
 from scalelab.report.section import Section, Study, said_of, table
 
 SIGNED = "+.3f"
+NO_LEARNING_RATES = "it takes runs with several learning rates at two scales or more: scalelab train -m +sweep=lr_width"
 
 
 def optima(study: Study) -> Section:
@@ -18,14 +21,16 @@ def optima(study: Study) -> Section:
          o.status.lower().replace("_", " "), o.advice)
         for name, group in study.groups for o in group.optima
     ]  # fmt: skip
-    head = ("runs of", *scales, "best lr [95 %]", "loss (nats)", "runs", "diverged", "status", "what to add")
+    measured = ("best lr [95 %]", "loss (nats)", "runs", "diverged", "status", "what to add")
+    head = ("runs of", *map(label, scales), *measured)
     noise = [
         said_of(name, f"one run's noise is {number(group.noise.sd_nats, '.2g')} nats ({group.noise.source}).")
         for name, group in study.groups if group.noise is not None
     ]  # fmt: skip
     return Section(
-        title="Best learning rates, scale by scale", sentences=tuple(noise), tables=table(head, rows),
-        figures=("valleys",),
+        title="Best learning rates, scale by scale", sentences=tuple(noise),
+        tables=table(head, rows, anchors=anchors(OPTIMUM, range(len(rows)))), figures=("valleys",),
+        absent=NO_LEARNING_RATES,
     )  # fmt: skip
 
 
@@ -36,7 +41,7 @@ def exponents(study: Study) -> Section:
     said = [said_of(name, f"{group.joint.status}.") for name, group in study.groups if group.joint]
     return Section(
         title="How the optimum moves", sentences=tuple(said), tables=table(head, rows),
-        figures=("optimum", "optimum_pairs"),
+        figures=("optimum", "optimum_pairs"), absent=NO_LEARNING_RATES,
     )  # fmt: skip
 
 
@@ -49,7 +54,9 @@ def _exponents(name: str, group: GroupLaws, theory: dict[str, float]) -> list[tu
     for q, x in wanted:
         e = None if group.joint is None else group.joint.estimates.get(f"{q} ~ {x}")
         other = two.estimates.get(x) if two is not None and q == "lr" else None
-        against = number(theory[x], "g") if q == "lr" and x in theory else "—"
+        claimed = TABLES.get(str(group.key.get("parametrization")))
+        known = q == "lr" and x in theory and (claimed is None or x in claimed.transfers)
+        against = number(theory[x], "g") if known else "—"
         rows.append((name, q, x, _of(e), _pair(e.profile if e else None), _pair(e.bootstrap if e else None), _of(other),
                      against))  # fmt: skip
     return rows
@@ -86,4 +93,14 @@ def losses(study: Study) -> Section:
         title="Loss laws", sentences=tuple(said),
         tables=(*table(head, scored, "Forms compared"), *table(named, fitted, "Coefficients")),
         figures=("loss_law", "loss_pairs"),
+    )  # fmt: skip
+
+
+def front(study: Study) -> Section:
+    """Loss against compute; nothing where the runs do not say what they cost."""
+    said = "What a loss costs, over all groups together. On the front is the best that any compute bought here."
+    known = "cost_flops" in study.runs and study.runs["cost_flops"].nunique() > 1
+    return Section(
+        title="Loss against compute", sentences=(said,) if known else (), figures=("front",),
+        absent="the runs state no cost_flops",
     )  # fmt: skip

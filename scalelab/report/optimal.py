@@ -12,6 +12,8 @@ from scalelab.report.section import Section, Study, said_of, table
 
 def compute_optimal(study: Study) -> Section:
     """How the best size and tokens grow with the budget; empty where no sizes were compared at equal compute."""
+    if study.runs.empty:
+        return Section(title="Best size for a budget")
     runs = checked(study.runs)
     found: list[tuple[str, IsoFlop]] = []
     for name, group in study.groups:
@@ -32,4 +34,5 @@ def compute_optimal(study: Study) -> Section:
     head = ("runs of", "budget (FLOPs)", "best size [95 %]", "tokens", "loss (nats)", "note")
     warned = tuple(said_of(name, text) for name, each in found for text in each.warnings)
     return Section(title="Best size for a budget", sentences=tuple(said), tables=table(head, rows),
-                   figures=("isoflops",), warnings=warned)  # fmt: skip
+                   figures=("isoflops",), warnings=warned,
+                   absent="it takes several sizes at equal compute, for two budgets or more")  # fmt: skip

@@ -14,14 +14,17 @@ def held_out(study: Study) -> Section:
     ]  # fmt: skip
     head = ("runs of", "way of choosing", "mean excess loss (%)", "worst (%)", "by its own runs (%)",
             "optima inside the 95 % intervals")  # fmt: skip
-    said = [
-        said_of(name, f"the {law} law through the smaller optima is {fit.hold_out.error_octaves:+.2f} octaves off"
-                f" at the largest scale, which costs {number(fit.hold_out.excess_nats, '.2g')} nats.")
+    off = [
+        (name, law, f"{fit.hold_out.error_octaves:+.2f}", number(fit.hold_out.excess_nats, ".2g"))
         for name, group in study.groups for law, fit in group.lr_fits.items() if fit.hold_out is not None
     ]  # fmt: skip
+    two_stages = table(("runs of", "law through the smaller optima", "off by (octaves)", "costs (nats)"), off,
+                       "Two-stage laws at the largest scale")  # fmt: skip
     notes = [group.validation.note for _, group in study.groups if group.validation and group.validation.note]
-    return Section(title="The largest scale, left out", sentences=(*said, *notes), tables=table(head, rows),
-                   figures=("hold_out",))  # fmt: skip
+    return Section(title="The largest scale, left out", sentences=tuple(notes),
+                   tables=(*table(head, rows, "Excess loss of every way of choosing"), *two_stages),
+                   figures=("hold_out",),
+                   absent="it takes a third scale, and a largest one that knows its own optimum")  # fmt: skip
 
 
 def sensitivity(study: Study) -> Section:
@@ -34,7 +37,7 @@ def sensitivity(study: Study) -> Section:
             spread = ", ".join(f"{output} × {factor:.3g}" for output, factor in card.spread.items())
             place = ", ".join(at(k, v) for k, v in card.target.items())
             caption = f"{f'{name}, ' if name else ''}projected to {place}; largest ratio between two: {spread}"
-            tables += table(("choice", *outputs), rows, caption)
+            tables += table(("choice", *outputs), rows, caption, folded=True)
     return Section(title="What the projection rests on", tables=tuple(tables), figures=("sensitivity",))
 
 

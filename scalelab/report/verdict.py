@@ -18,9 +18,16 @@ def verdict(study: Study) -> Section:
     """What a reader in a hurry needs."""
     said: list[str] = []
     for name, group in study.groups:
-        found = [*_best(group), *_exponents(group), *_held_out(group), *_loss(group)]
-        said += [said_of(name, sentence) for sentence in found]
+        said += [said_of(name, sentence) for _, sentence in in_words(group)]
     return Section(title="In short", sentences=tuple(said))
+
+
+def in_words(group: GroupLaws) -> list[tuple[str, str]]:
+    """What a group says, each sentence with what it is about."""
+    told = {
+        "the best there": _best, "how it moves": _exponents, "a test of it": _held_out, "the loss": _loss,
+    }  # fmt: skip
+    return [(about, sentence) for about, tell in told.items() for sentence in tell(group)]
 
 
 def largest(group: GroupLaws) -> dict[str, float] | None:

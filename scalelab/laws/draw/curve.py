@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from scalelab.errors import Refused, unknown
 from scalelab.laws.draw.rows import Seen, seen
-from scalelab.laws.draw.style import at, colours, figure, log_axis, plain, spread
+from scalelab.laws.draw.style import GROUP_COLOURS, at, colours, figure, log_axis, plain, spread
 from scalelab.laws.fitted import Fit
 
 GRID = 60
@@ -51,7 +51,8 @@ def curve_on(
     if these is None or second is None or spans[second] == 1:
         if these is not None:
             axis.plot(these.inputs[along], these.observed_N, "o", ms=4, color="black", alpha=0.6, mew=0, zorder=3)
-        _line(axis, fit, along, held, reach, "C0", ", ".join(at(name, value) for name, value in held.items()))
+        words = ", ".join(at(name, value) for name, value in held.items())
+        _line(axis, fit, along, held, reach, GROUP_COLOURS[0], words)
     else:
         _family(axis, fit, along, second, held, these, reach)
     axis.axvline(fit.domain[along][1], color="grey", lw=0.8, ls=":")

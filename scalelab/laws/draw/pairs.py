@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from scalelab.errors import Refused
-from scalelab.laws.draw.style import log_axis, panels, plain
+from scalelab.laws.draw.style import GROUP_COLOURS, log_axis, panels, plain
 from scalelab.laws.fitted import Fit
 from scalelab.laws.law import Array
 
@@ -50,8 +50,8 @@ def pairs_of(
         if column == row:
             _marginal(axis, varying[x], points[x], limits[x])
         else:
-            axis.plot(drawn_D[x], drawn_D[y], ".", ms=2, alpha=0.5, color="C0")
-            axis.plot(points[x], points[y], "+", color="C3", ms=9, mew=1.5)
+            axis.plot(drawn_D[x], drawn_D[y], ".", ms=2, alpha=0.5, color=GROUP_COLOURS[0])
+            axis.plot(points[x], points[y], "+", color=GROUP_COLOURS[1], ms=9, mew=1.5)
             axis.set_ylim(limits[y])
         axis.set_xlim(limits[x])
         _axis(axis, "x", limits[x], named=x if row == count - 1 else None)
@@ -90,10 +90,10 @@ def _axis(axis: Axes, which: str, limits: tuple[float, float], *, named: str | N
 
 def _marginal(axis: Axes, draw_D: Array, point: float, limits: tuple[float, float]) -> None:
     bins = np.geomspace(*limits, 25) if _log(limits) else np.linspace(*limits, 25)
-    axis.hist(draw_D, bins=bins.tolist(), color="C0", alpha=0.4)
-    axis.axvline(point, color="C3", lw=1.3)
+    axis.hist(draw_D, bins=bins.tolist(), color=GROUP_COLOURS[0], alpha=0.4)
+    axis.axvline(point, color=GROUP_COLOURS[1], lw=1.3)
     for edge in np.percentile(draw_D, [2.5, 97.5]):
-        axis.axvline(float(edge), color="C0", lw=0.9, ls="--")
+        axis.axvline(float(edge), color=GROUP_COLOURS[0], lw=0.9, ls="--")
     axis.set_yticks([])
 
 

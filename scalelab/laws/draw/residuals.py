@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from scipy import stats
 
 from scalelab.laws.draw.rows import in_unit, seen
-from scalelab.laws.draw.style import figure, label, log_axis, plain
+from scalelab.laws.draw.style import GROUP_COLOURS, figure, label, log_axis, plain
 from scalelab.laws.fitted import Fit
 from scalelab.laws.law import Array
 
@@ -46,6 +46,6 @@ def residuals(fit: Fit, *, rows: pd.DataFrame | None = None) -> Figure:
 
 def _scattered(axis: Axes, fit: Fit, x_N: Array, residual_N: Array) -> None:
     low, high = in_unit(fit, np.array([-fit.scatter, fit.scatter]))[0]
-    axis.axhspan(float(low), float(high), color="C0", alpha=0.08, lw=0)
+    axis.axhspan(float(low), float(high), color=GROUP_COLOURS[0], alpha=0.08, lw=0)
     axis.axhline(0.0, color="black", lw=0.8)
-    axis.plot(x_N, residual_N, "o", ms=4, color="C0", alpha=0.7, mew=0)
+    axis.plot(x_N, residual_N, "o", ms=4, color=GROUP_COLOURS[0], alpha=0.7, mew=0)

@@ -14,6 +14,16 @@ from scalelab.laws.columns import PARAMS
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+FEW_TICKS = 6
+OCTAVES = ("lr", "tau", "lr_decay", "width", "depth", "experts", "streams")  # swept in powers of two
+# Of kinds, which have no order: 3:1 against white at least, the first five told apart by colour-blind people too (after
+# Okabe & Ito). A marker and a dash stand beside each, since no ten colours are.
+GROUP_COLOURS = (
+    "#0072B2", "#D55E00", "#222222", "#A0458A", "#007D5C", "#8A6A00", "#C0204F", "#4B5FD0", "#5C8A00", "#7A4B1E",
+)  # fmt: skip
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p")
+DASHES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (3, 1, 1, 1)), (0, (1, 1)), (0, (7, 2, 1, 2)))
+LIGHTEST = 0.68  # of the map of what has an order: the lightest that is 3:1 against white
 STYLE: Any = {
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -23,9 +33,6 @@ STYLE: Any = {
     "legend.frameon": False,
     "svg.hashsalt": "scalelab",
 }
-FEW_TICKS = 6
-OCTAVES = ("lr", "tau", "lr_decay", "width", "depth", "experts", "streams")  # swept in powers of two
-GROUP_COLOURS = ("C3", "C0", "C2", "C1", "C4", "C5", "C6", "C8", "C9")
 
 NAMES: dict[str, str] = {
     "params_non_embedding": "non-embedding parameters N",
@@ -72,8 +79,13 @@ def panels(count: int, *, columns: int, width: float = 3.2, height: float = 2.8)
 
 
 def colours(count: int) -> list[Any]:
-    """Dark to light along a scale, the lightest yellow left out."""
-    return [mpl.colormaps["viridis"](at) for at in np.linspace(0.0, 0.85, max(count, 1))]
+    """Dark to light along a scale, as far as it can be seen on white."""
+    return [mpl.colormaps["magma"](at) for at in np.linspace(0.0, LIGHTEST, max(count, 1))]
+
+
+def distinct(place: int) -> tuple[str, str, Any]:
+    """Colour, marker and dash of one of several kinds."""
+    return tuple(each[place % len(each)] for each in (GROUP_COLOURS, MARKERS, DASHES))
 
 
 def spread(values: Sequence[Any], most: int) -> list[Any]:
