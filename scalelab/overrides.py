@@ -56,7 +56,7 @@ def overrides_of(spec: RunSpec) -> list[str]:
         "weight_decay_policy": spec.weight_decay_policy,
         "lr": hparams.lr,
         **{name: getattr(horizon, name) for name in ("tokens", "batch_tokens", "schedule", "warmup_fraction",
-                                                     "decay_fraction", "final_lr_ratio")},
+                                                     "warmup_tokens", "decay_fraction", "final_lr_ratio")},
         **parts,
         **{f"optimizer.{name}": getattr(hparams, name) for name in ("weight_decay", "clip_norm", *spec.kind.reads)},
         **{name: getattr(hparams, name) for name in ("z_loss", "balance_loss")},
@@ -64,6 +64,7 @@ def overrides_of(spec: RunSpec) -> list[str]:
         "init.embedding_std": hparams.embedding_std,
         **{f"multipliers.{key}": getattr(hparams, name) for key, name in MULTIPLIERS.items()},
         "validation_tokens": spec.data.validation_tokens,
+        "dtype": spec.dtype,
         **{f"data.{name}": value for name, value in spec.data.options},
     }  # fmt: skip
     groups = [f"model={spec.model}", f"optimizer={spec.optimizer}", f"data={spec.data.name}"]

@@ -106,12 +106,13 @@ class NextRun:
 class Recipe:
     """A run at the target, resolved.
 
-    `lr` is the chosen base learning rate; `choices` are all of them. `expected_regret_nats` is the expected excess loss
-    of the chosen setting from its interval and the valley of the largest proxy (None where no valley was fitted);
-    `regret_factor_2_nats` what half and double the chosen value would add there. `spec` is the run as a `RunSpec` in
-    plain types, `overrides` reproduce it with `scalelab train --recipe`.
+    `origin` is "sweep" (laws fitted to runs) or "published" (somebody's law, no run). `lr` is the chosen base learning
+    rate; `choices` are all of them. `values` are all numbers with their sources, `regrets` what the setting and those
+    around it are expected to lose (none where a scale is unverified), `confirm` the cheapest runs that would reduce
+    that. `spec` is the run as a `RunSpec` in plain types, `overrides` reproduce it with `scalelab train --recipe`.
     """
 
+    origin: str
     parametrization: str
     optimizer: str
     target: Mapping[str, int]
@@ -121,8 +122,9 @@ class Recipe:
     lr: LrChoice
     why: str
     choices: tuple[LrChoice, ...]
-    expected_regret_nats: float | None
-    regret_factor_2_nats: tuple[float, float] | None
+    values: tuple[Value, ...]
+    regrets: tuple[Regret, ...]
+    confirm: tuple[NextRun, ...]
     run: Mapping[str, Any]
     sites: Mapping[str, float]
     groups: tuple[GroupRecipe, ...]
@@ -152,7 +154,7 @@ def read_recipe(path: Path) -> Recipe:
     except (yaml.YAMLError, UnicodeDecodeError, IsADirectoryError) as error:
         raise Refused(f"{path} is not a recipe: {str(error).splitlines()[0]}") from None
     if not isinstance(plain, dict) or plain.get("kind") != "scalelab recipe" or plain.get("version") != RECIPE_VERSION:
-        raise Refused(f"{path} is not a scalelab recipe of version {RECIPE_VERSION}")
+        raise Refused(f"{path} is not a scalelab recipe of version {RECIPE_VERSION}: `scalelab recommend` writes one")
     missing = [field.name for field in fields(Recipe) if field.name not in plain]
     if missing:
         raise Refused(f"{path} lacks {', '.join(missing)}: write it again with `scalelab recommend`")
@@ -167,14 +169,15 @@ def _choice(values: Mapping[str, Any]) -> LrChoice:
 
 
 def _recipe(values: Mapping[str, Any]) -> Recipe:
-    regret = values["regret_factor_2_nats"]
     return Recipe(
         **{
             **values,
             "lr": _choice(values["lr"]),
             "choices": tuple(_choice(choice) for choice in values["choices"]),
+            "values": tuple(Value(**value) for value in values["values"]),
+            "regrets": tuple(Regret(**regret) for regret in values["regrets"]),
+            "confirm": tuple(NextRun(**{**run, "overrides": tuple(run["overrides"])}) for run in values["confirm"]),
             "groups": tuple(GroupRecipe(**{**g, "patterns": tuple(g["patterns"])}) for g in values["groups"]),
-            "regret_factor_2_nats": None if regret is None else (regret[0], regret[1]),
             "warnings": tuple(values["warnings"]),
             "overrides": tuple(values["overrides"]),
         }

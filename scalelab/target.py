@@ -6,6 +6,7 @@ from fractions import Fraction
 
 from scalelab.config import rounded_ffn
 from scalelab.errors import Refused, unknown
+from scalelab.readers.numbers import number
 from scalelab.resolve import settings
 from scalelab.shape import Shape
 from scalelab.spec import RunSpec
@@ -27,15 +28,34 @@ def named(given: Iterable[str], accepted: Collection[str]) -> Iterator[tuple[str
 
 
 def parse_target(given: Iterable[str]) -> dict[str, int]:
-    """`["width=512 depth=4", "tokens=1e6"]` as integers; `Refused` on an unknown key or what is no positive integer."""
+    """`["width=512 depth=4", "tokens=1T"]` as integers; `Refused` on an unknown key or what is no positive integer.
+
+    `batch_tokens=choose` is as if it were left out.
+    """
     found: dict[str, int] = {}
     for name, text in named(given, TARGET_KEYS):
+        if (name, text) == ("batch_tokens", "choose"):
+            continue
         exact = whole(text)
+        if exact is None and (written := number(text)) is not None and written.is_integer():
+            exact = int(written)
         if exact is None or exact < 1:
-            raise Refused(f"--target {name}={text}: accepted is a positive whole number")
+            raise Refused(f"--target {name}={text}: accepted is a positive whole number, such as 512, 1e9 or 1T")
         found[name] = exact
     if "width" not in found:
         raise Refused("--target has no width: give width=… and, where they differ from the proxies', depth=… tokens=…")
+    return found
+
+
+def parted(words: Iterable[str]) -> tuple[list[str], list[str]]:
+    """Words of a command line that are of a target, as in `--target width=512 depth=4`, and the others.
+
+    >>> parted(["depth=4", "optimizer.beta2=0.98"])
+    (['depth=4'], ['optimizer.beta2=0.98'])
+    """
+    found: tuple[list[str], list[str]] = ([], [])
+    for word in words:
+        found[word.partition("=")[0] not in TARGET_KEYS].append(word)
     return found
 
 

@@ -35,12 +35,28 @@ class Parameter:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Record:
+    """Where coefficients were fitted and how well they did there; what is not known is absent.
+
+    `domain` maps inputs of the law to (smallest, largest). `octaves` is the standard deviation of a scale's own best
+    setting from the law within it, `valley_percent` what half and double the best setting lose there,
+    `held_out_percent` what the law's settings lost at a scale that it was not fitted to. `source` says who measured.
+    """
+
+    domain: Mapping[str, tuple[float, float]]
+    source: str
+    octaves: float | None = None
+    valley_percent: tuple[float, float] | None = None
+    held_out_percent: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Published:
     """Coefficients that somebody published: a law ready to predict with.
 
     `columns` says what the source counted where that matters (input → column of `columns.py`, "params" →
     "params_non_embedding"). `checked` says how the numbers were checked: the file or table in which they were read, or
-    "from memory of the paper".
+    "from memory of the paper". `record` is None where nobody noted where they were fitted.
     """
 
     law: "Law" = field(repr=False)
@@ -50,6 +66,7 @@ class Published:
     checked: str
     columns: Mapping[str, str] = field(default_factory=dict)
     note: str = ""
+    record: Record | None = None
 
     def predict(self, **inputs: float) -> float:
         """The published law's output.

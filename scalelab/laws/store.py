@@ -42,8 +42,13 @@ def write(laws: Laws, path: str | os.PathLike[str]) -> None:
     target = Path(path)
     if not target.parent.is_dir():
         raise Refused(f"{target}: the folder {target.parent} does not exist; create it first")
-    text = json.dumps({"format": FORMAT, "version": VERSION, **_plain(laws)}, indent=1, allow_nan=False)
+    text = json.dumps(as_plain(laws), indent=1, allow_nan=False)
     write_atomically(target, text + "\n")
+
+
+def as_plain(laws: Laws) -> dict[str, Any]:
+    """Laws as JSON types, as the file has them."""
+    return {"format": FORMAT, "version": VERSION, **_plain(laws)}
 
 
 def read(path: str | os.PathLike[str]) -> Laws:

@@ -1,146 +1,175 @@
 """Laws, a table and a target → a recipe.
 
 The tuned number is the base learning rate; the table carries it to every tensor. A parametrization that transfers over
-a scale says that its optimum does not move with it, the sweep says how it did move. Where the measured exponents cannot
-tell the two apart (theory lies in their 95 % interval), the pooled optimum is taken: extrapolating a slope that is
-noise costs more than it can give. Where they can, or where the table claims nothing (SP; muP in depth; any table in
-tokens), the measurement is taken, and the recipe says so. Both are always reported.
+a scale says that its optimum does not move with it, the sweep says how it did move. Neither is taken alone: both are
+weighted by what these runs leave of them (`averaging`), every interval and every regret is read from the same draws of
+what may be true (`belief`), and of all rates the one is taken that is expected to lose least. Where the table claims
+nothing (SP; muP in depth; any table in tokens) theory has no weight, and the recipe says so.
 """
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from scalelab.errors import Refused, unknown
-from scalelab.evidence import evidence, warnings
-from scalelab.laws import Fit, GroupLaws, Joint, Laws, Optimum
+import numpy as np
+
+from scalelab.evidence import domain, evidence, measured, warnings
+from scalelab.laws import Estimate, Fit, GroupLaws, Joint, Laws
 from scalelab.models import count_params
-from scalelab.overrides import overrides_of
 from scalelab.parametrizations import table
-from scalelab.recipe import GroupRecipe, LrChoice, Recipe, patterns
-from scalelab.resolve import betas, groups, multipliers, settings
-from scalelab.spec import RunSpec, as_plain, from_plain
+from scalelab.recipe import LrChoice, Recipe, Value
+from scalelab.recommend import accepted
+from scalelab.recommend import batch as batches
+from scalelab.recommend import decay as decays
+from scalelab.recommend.assembled import assembled
+from scalelab.recommend.averaging import CLAIM
+from scalelab.recommend.belief import Belief, believed
+from scalelab.recommend.cautions import cautions
+from scalelab.recommend.confirming import next_runs
+from scalelab.recommend.regret import level, regrets, safest
+from scalelab.recommend.values import settled
+from scalelab.spec import RunSpec
 from scalelab.target import target_spec
 
 CONSTANT = 0.0  # the exponent of the base learning rate over a scale that a table transfers over
 
 
-def recommend(laws: Laws, target: Mapping[str, int], *, parametrization: str | None = None) -> Recipe:
+def recommend(
+    laws: Laws, target: Mapping[str, int], *, parametrization: str | None = None, optimizer: str | None = None
+) -> Recipe:
     """The recipe for a target.
 
     Args:
         laws: what `scalelab fit` made of run folders (files carry no full specification).
-        target: width, and what else differs from the largest proxy: depth, tokens, batch_tokens, heads, ffn, …
+        target: width, and what else differs from the largest proxy: depth, tokens, batch_tokens, heads, ffn, … Without
+            batch_tokens the batch is chosen.
         parametrization: whose recipe, where the laws hold several.
+        optimizer: likewise.
 
     Raises:
         Refused: where the laws carry no specification, the choice is ambiguous, or the target is no larger than the
             proxies.
     """
-    group = _chosen(laws, parametrization)
-    proxy = _largest(laws, group)
-    spec = target_spec(proxy, target)
-    _refuse_smaller(group, spec, proxy)
-    _refuse_twice(group, spec, proxy)
-    params = count_params(spec)
-    inputs = {
+    group = accepted.chosen(laws, parametrization, optimizer)
+    proxy = accepted.largest(laws, group)
+    spec = target_spec(proxy, _whole_steps(target, proxy))
+    accepted.refuse_smaller(group, spec, proxy)
+    accepted.refuse_twice(group, spec, proxy)
+    claims = table(spec.parametrization).transfers
+    silent = accepted.silent(group, _inputs(spec), claims)
+    swept = domain(group)
+    chosen_batch = batches.choose(
+        spec, _belief(group, spec, proxy), asked="batch_tokens" in target,
+        tokens=target.get("tokens", spec.horizon.tokens), swept_tokens=swept.get("tokens", (0.0, math.inf)),
+    )  # fmt: skip
+    if chosen_batch.value.source == "proxies":
+        target_spec(proxy, target)  # refuses what is no whole number of steps of it
+    belief, spec = _belief(group, chosen_batch.spec, proxy), chosen_batch.spec
+    inputs = _inputs(spec)
+    logs = {"batch_tokens": math.log(spec.horizon.batch_tokens)}
+    chosen, choices = _rates(group, belief, inputs, claims, logs)
+    logs["lr"] = math.log(chosen.value)
+    spec = replace(spec, hparams=replace(spec.hparams, lr=chosen.value))
+    varied = {name for name, (low, high) in swept.items() if high > low}
+    decay = decays.carried(spec, proxy, belief, varied | measured(group))
+    resolved = decay.spec
+    if decay.log_tau is not None:
+        logs["tau"] = decay.log_tau
+    tau, at = (
+        decays.time_scale(resolved, decay.value),
+        level(group, {**inputs, "cost_flops": float(resolved.cost_flops)}),
+    )
+    lost = () if silent else regrets(belief, logs, at)
+    why = _why(group, belief, claims)
+    if silent:
+        why += f"; UNVERIFIED in {', '.join(silent)}, which no proxy varied and the table does not claim"
+    return assembled(
+        resolved,
+        chosen,
+        origin="sweep",
+        why=why,
+        choices=tuple(choices.values()),
+        values=(
+            _rate_value(chosen, belief, claims), chosen_batch.value, decay.value, *([tau] if tau else []),
+            *settled(resolved),
+        ),
+        regrets=lost,
+        confirm=next_runs(group.joint, proxy, resolved, nats=at.nats),
+        evidence={
+            **evidence(laws, group), "weights": {"theory": belief.theory, **belief.claims, "prior": CLAIM},
+            "loss_at_target": {"nats": at.nats, "nats_per_e_fold_of_compute": at.slope_nats, "rests_on": at.rests_on},
+            "critical_batch_tokens": chosen_batch.critical, "batches": [dict(row) for row in chosen_batch.table],
+        },
+        warnings=(
+            *warnings(group, chosen, choices, inputs, spec, proxy, assumed=belief.unmeasured),
+            *cautions(group, belief, resolved, chosen, tau, chosen_batch.critical, lost, silent),
+        ),
+    )  # fmt: skip
+
+
+def _whole_steps(target: Mapping[str, int], proxy: RunSpec) -> dict[str, int]:
+    """The target with whole steps of the proxies' batch, as long as its own has not been chosen."""
+    batch = proxy.horizon.batch_tokens
+    if "tokens" not in target or "batch_tokens" in target:
+        return dict(target)
+    return {**target, "tokens": max(round(target["tokens"] / batch), 1) * batch}
+
+
+def _inputs(spec: RunSpec) -> dict[str, float]:
+    """What laws may be asked at, by column."""
+    return {
         "width": float(spec.shape.width),
         "depth": float(spec.shape.depth),
-        "params_non_embedding": float(params.non_embedding),
+        "params_non_embedding": float(count_params(spec).non_embedding),
         "tokens": float(spec.horizon.tokens),
         "batch_tokens": float(spec.horizon.batch_tokens),
         "weight_decay": float(spec.hparams.weight_decay),
     }
+
+
+def _belief(group: GroupLaws, spec: RunSpec, proxy: RunSpec) -> Belief:
     claims = table(spec.parametrization).transfers
+    return believed(group, _inputs(spec), claims, proxy_batch=float(proxy.horizon.batch_tokens))
+
+
+def _rates(
+    group: GroupLaws, belief: Belief, inputs: Mapping[str, float], claims: Sequence[str], logs: Mapping[str, float]
+) -> tuple[LrChoice, dict[str, LrChoice]]:
+    """The base learning rate, and all ways to it by themselves."""
     choices = {name: _choice(name, fit, inputs, claims) for name, fit in group.lr_fits.items()}
     if group.joint is not None and "lr" in group.joint.coordinates:
         choices["joint"] = _joint_choice(group.joint, inputs)
-    chosen, why = _decide(group, choices, claims)
-    silent = _silent(group, inputs, claims)
-    if silent:
-        why += f"; UNVERIFIED in {', '.join(silent)}, which no proxy varied and the table does not claim"
-    resolved = replace(spec, hparams=replace(spec.hparams, lr=chosen.value))
-    plain, sites = as_plain(resolved), multipliers(resolved)
-    regret, factor_2 = (None, None) if silent else _regret(group, chosen)
-    return Recipe(
-        parametrization=resolved.parametrization,
-        optimizer=resolved.optimizer,
-        target={**resolved.shape.as_dict(), "tokens": resolved.horizon.tokens,
-                "batch_tokens": resolved.horizon.batch_tokens, "steps": resolved.horizon.steps},
-        base=resolved.base.as_dict(),
-        params={"non_embedding": params.non_embedding, "total": params.total},
-        cost_flops=float(resolved.cost_flops),
-        lr=chosen,
-        why=why,
-        choices=tuple(choices.values()),
-        expected_regret_nats=regret,
-        regret_factor_2_nats=factor_2,
-        run={**plain["horizon"], **{k: v for k, v in plain["hparams"].items() if k != "lr"},
-             **dict(zip(("beta1", "beta2"), betas(resolved), strict=True))},
-        sites={"softmax_scale": sites.attention, "residual_branch": sites.residual,
-               "embedding": resolved.hparams.embedding_multiplier},
-        groups=tuple(
-            GroupRecipe(
-                role=str(g.role), family=str(g.family), patterns=patterns(g), init_std=g.init_std,
-                multiplier=g.multiplier, lr=g.lr, lr_low=g.lr * chosen.low / chosen.value,
-                lr_high=g.lr * chosen.high / chosen.value, weight_decay=g.weight_decay, eps=g.eps,
-            )
-            for g in groups(settings(resolved))
-        ),
-        evidence=evidence(laws, group),
-        warnings=tuple(warnings(group, chosen, choices, inputs, spec, proxy)),
-        spec=plain,
-        overrides=tuple(overrides_of(resolved)),
+    value = math.exp(safest(belief, "lr", logs))
+    low, median, high = np.exp(np.quantile(belief.best("lr", {k: np.array([v]) for k, v in logs.items()}),
+                                           [0.025, 0.5, 0.975]))  # fmt: skip
+    kind = "averaged" if belief.claims else "measured" if set(choices) - {"constant"} else choices["constant"].kind
+    off = value / float(median)
+    chosen = LrChoice(
+        kind=kind, value=value, low=float(low), high=float(high),
+        law=f"{' and '.join(belief.averages)}; the rate that is expected to lose least, ×{off:.2f} the middle"
+        f" {median:.4g} of what may be best",
+        rests_on="; ".join(f"{name}: theory weighs {a.theory:.2f}" for name, a in belief.averages.items()),
     )  # fmt: skip
+    return chosen, {"chosen": chosen, **choices}
 
 
-def _chosen(laws: Laws, parametrization: str | None) -> GroupLaws:
-    names = sorted({str(group.key.get("parametrization")) for group in laws.groups})
-    wanted = parametrization or (names[0] if len(names) == 1 else None)
-    if wanted is None:
-        raise Refused(f"these laws hold several parametrizations: choose one with -p, of {', '.join(names)}")
-    found = [group for group in laws.groups if group.key.get("parametrization") == wanted]
-    if not found:
-        raise unknown("parametrization in these laws", wanted, names)
-    fitted = [group for group in found if group.lr_fits]
-    if not fitted:
-        reasons = "; ".join(sorted({reason for group in found for reason in group.not_fitted.values()}))
-        raise Refused(f"no learning rate law was fitted for {wanted!r}: {reasons}")
-    if len(fitted) > 1:
-        keys = [{k: v for k, v in group.key.items() if k != "parametrization"} for group in fitted]
-        raise Refused(f"{wanted!r} was fitted in {len(fitted)} settings ({keys}): fit one of them apart")
-    return fitted[0]
-
-
-def _largest(laws: Laws, group: GroupLaws) -> RunSpec:
-    key = f"{group.key.get('parametrization')}/{group.key.get('optimizer')}"
-    if not laws.template or key not in laws.template:
-        raise Refused(
-            "these laws were fitted to a file, which does not say what was trained: a recipe needs run folders"
-            " (`scalelab train`, then `scalelab fit FOLDER`)"
+def _rate_value(chosen: LrChoice, belief: Belief, claims: Sequence[str]) -> Value:
+    """The learning rate with the weight of theory in it."""
+    if not belief.claims:
+        constant = "theory" if chosen.kind == "theory" else "law"
+        said = (
+            f"no claim of the table could be tested, so theory has no weight of its own ({', '.join(claims) or 'none'})"
         )
-    return from_plain(laws.template[key])
-
-
-def _refuse_smaller(group: GroupLaws, spec: RunSpec, proxy: RunSpec) -> None:
-    size, largest = (count_params(s).non_embedding for s in (spec, proxy))
-    if size < largest:
-        raise Refused(
-            f"the target has {size:,} non-embedding parameters, fewer than the largest proxy's {largest:,}"
-            f" (width {proxy.shape.width}, depth {proxy.shape.depth}): nothing to project, the laws hold its optimum"
-        )
-    low = min(optimum.scale.get("tokens", math.inf) for optimum in group.optima)
-    if spec.horizon.tokens < low < math.inf:
-        raise Refused(f"the target trains on {spec.horizon.tokens:,} tokens, fewer than every proxy ({low:,.0f})")
-
-
-def _refuse_twice(group: GroupLaws, spec: RunSpec, proxy: RunSpec) -> None:
-    lengths = {optimum.scale.get("tokens") for optimum in group.optima}
-    if len(lengths) > 1 and proxy.base_tokens is None and spec.base_tokens is not None:
-        raise Refused(
-            f"the proxies vary tokens, each with its own for its base, and {spec.parametrization!r} with"
-            f" weight_decay_policy={spec.weight_decay_policy} scales with tokens itself: sweep with one base.tokens"
-        )
+        return Value(
+            name="lr", value=chosen.value, low=chosen.low, high=chosen.high, source=constant,
+            theory_weight=1.0 if constant == "theory" else 0.0, rests_on=f"{chosen.law}; {said}",
+        )  # fmt: skip
+    weight = belief.theory
+    source = "theory" if weight > 0.99 else "law" if weight < 0.01 else "both"
+    return Value(
+        name="lr", value=chosen.value, low=chosen.low, high=chosen.high, source=source, theory_weight=weight,
+        rests_on=f"{chosen.law}; a claim is given {CLAIM:g} before these runs",
+    )  # fmt: skip
 
 
 def _choice(name: str, fit: Fit, inputs: Mapping[str, float], claims: Sequence[str]) -> LrChoice:
@@ -172,56 +201,37 @@ def _joint_choice(joint: Joint, inputs: Mapping[str, float]) -> LrChoice:
     )
 
 
-def _decide(group: GroupLaws, choices: Mapping[str, LrChoice], claims: Sequence[str]) -> tuple[LrChoice, str]:
-    """The choice between theory and measurement, and the reason in words."""
-    if "constant" not in choices:
-        name = next(iter(choices))
-        return choices[name], f"only the law in {', '.join(group.lr_fits[name].reference)} could be fitted"
-    if "power" not in choices:
-        return choices["constant"], "no exponent could be measured, so the optimum is taken as constant, unverified"
-    measured = group.lr_fits["power"].estimates
-    varied = list(group.lr_fits["power"].reference)
+def _why(group: GroupLaws, belief: Belief, claims: Sequence[str]) -> str:
+    """What theory and the sweep say on every scale, and the weight of theory."""
+    exponents = _exponents(group)
+    if not exponents:
+        if "constant" in group.lr_fits:
+            return "no exponent could be measured, so the optimum is taken as constant, unverified"
+        return f"only the law in {', '.join(next(iter(group.lr_fits.values())).reference)} could be fitted"
+    varied = list(exponents)
     words = "; ".join(
         f"{name}: theory {f'{CONSTANT:g}' if name in claims else 'silent'},"
-        f" the sweep {measured[name].value:+.2f} [{measured[name].low:+.2f}, {measured[name].high:+.2f}]"
+        f" the sweep {exponents[name].value:+.2f} [{exponents[name].low:+.2f}, {exponents[name].high:+.2f}]"
         for name in varied
     )
     unclaimed = [name for name in varied if name not in claims]
+    against = [name for name in varied if name in claims and not exponents[name].contains(CONSTANT)]
+    said = []
     if unclaimed:
-        return choices["power"], f"the table does not say how the optimum moves with {', '.join(unclaimed)} ({words})"
-    against = [name for name in varied if not measured[name].contains(CONSTANT)]
+        said.append(f"the table does not say how the optimum moves with {', '.join(unclaimed)}")
     if against:
-        return choices["power"], f"the sweep contradicts a constant optimum in {', '.join(against)} ({words})"
-    return choices["constant"], f"the sweep agrees with theory, a constant optimum ({words})"
+        said.append(f"the sweep contradicts a constant optimum in {', '.join(against)}")
+    elif set(varied) - set(unclaimed):
+        said.append("the sweep agrees with theory, a constant optimum")
+    weight = f"; theory weighs {belief.theory:.2f}" if belief.claims else "; theory has no weight"
+    return f"{' and '.join(said)} ({words}){weight}"
 
 
-def _silent(group: GroupLaws, inputs: Mapping[str, float], claims: Sequence[str]) -> list[str]:
-    """Scales in which the target leaves the proxies with neither a law nor a claim of the table to follow."""
-    fit = next(iter(group.lr_fits.values()))
-    measured = set(group.lr_fits["power"].reference) if "power" in group.lr_fits else set()
-    return [
-        name
-        for name, (low, high) in fit.domain.items()
-        if not low <= inputs[name] <= high and name not in measured | set(claims) | {"params_non_embedding"}
-    ]
-
-
-def _largest_valley(group: GroupLaws) -> Optimum | None:
-    """The optimum of the largest scale with a fitted valley."""
-    fitted = [optimum for optimum in group.optima if optimum.log2_lr is not None]
-    by_size = ("params_non_embedding", "tokens")
-    return max(fitted, key=lambda o: tuple(o.scale.get(name, 0.0) for name in by_size), default=None)
-
-
-def _regret(group: GroupLaws, chosen: LrChoice) -> tuple[float | None, tuple[float, float] | None]:
-    """Expected excess loss of the choice, and of half and double it, by the largest proxy's valley; nats.
-
-    The optimum is taken as normal in log2 LR with the interval's width: half of E[x²] falls to either side.
-    """
-    valley = _largest_valley(group)
-    if valley is None or valley.curvature_below is None or valley.curvature_above is None:
-        return None, None
-    below, above = valley.curvature_below, valley.curvature_above
-    variance = (math.log2(chosen.high / chosen.low) / (2 * 1.96)) ** 2
-    expected = 0.5 * (below + above) * variance
-    return expected, (expected + below, expected + above)
+def _exponents(group: GroupLaws) -> dict[str, Estimate]:
+    """Exponents of the best learning rate: of each scale's optimum, else of all runs in one likelihood."""
+    if "power" in group.lr_fits:
+        power = group.lr_fits["power"]
+        return {name: power.estimates[name] for name in power.reference}
+    if group.joint is None or "lr" not in group.joint.coordinates:
+        return {}
+    return {name: group.joint.estimates[f"lr ~ {name}"] for name in group.joint.coordinates["lr"]}

@@ -7,18 +7,22 @@ from typing import Any
 
 from scalelab.laws.forms import designs
 from scalelab.laws.forms.powers import power_law
+from scalelab.laws.law import Record
 
 DEEPSEEK_CHECKED = "from memory of the paper; public transcripts of it have the same"
 LING_CHECKED = "read in a public reading note of the paper"
 
 
-def _entry(c: float, p: float, source: str, checked: str, note: str) -> dict[str, Any]:
+def _entry(c: float, p: float, source: str, checked: str, note: str, record: Record | None = None) -> dict[str, Any]:
     parameters = {"c": c, "p_cost_flops": p}
-    return {"parameters": parameters, "source": source, "checked": checked, "note": note}
+    return {"parameters": parameters, "source": source, "checked": checked, "note": note, "record": record}
 
 
 SOURCE = "DeepSeek LLM (arXiv:2401.02954) eq. 1"
-DENSE = (SOURCE, DEEPSEEK_CHECKED, "settings within 0.25 % of the best loss, 1e17 to 2e19 FLOPs")
+DENSE = (
+    SOURCE, DEEPSEEK_CHECKED, "settings within 0.25 % of the best loss, 1e17 to 2e19 FLOPs",
+    Record(domain={"cost_flops": (1e17, 2e19)}, source="the paper, sec. 3.1"),
+)  # fmt: skip
 MOE = ("Tian et al. (arXiv:2507.17702)", LING_CHECKED, "mixtures of experts; FLOPs of active parameters")
 
 DEEPSEEK_LR = power_law(

@@ -13,6 +13,7 @@ from scalelab.laws.forms.powers import power_law
 from scalelab.laws.law import Array, Law, Parameter, Values
 
 SEQUENCE_TOKENS = 2048
+COLUMNS = {"params": "params_total"}  # its models are named by it: 111M with embeddings
 TAU = {"c": 1.084, "m": -0.527}
 TAU_CHECKED = "from memory of the paper; a public reading note has the same"
 BATCH_CHECKED = "from memory of the paper; the exponent as public code has it, the size as its sweep at 610M (252 best)"
@@ -29,6 +30,7 @@ POWER_LINES_TAU = power_law(
             "parameters": {"c": 1.084, "p_tokens_per_param": -0.527},
             "source": "Bergsma et al. (arXiv:2505.13738) Fig. 1",
             "checked": TAU_CHECKED,
+            "columns": COLUMNS,
         }
     },
 )
@@ -100,6 +102,7 @@ POWER_LINES_DECAY = Law(
             "parameters": TAU,
             "source": "Bergsma et al. (arXiv:2505.13738) Fig. 1",
             "checked": TAU_CHECKED,
+            "columns": COLUMNS,
             "note": "for batches up to the critical one",
         }
     },

@@ -5,6 +5,7 @@ The sign of the exponent in tokens differs between them because the batch does: 
 
 from scalelab.laws.forms import designs
 from scalelab.laws.forms.powers import NOT_GIVEN, power_law
+from scalelab.laws.law import Record
 
 BJORCK_LR = power_law(
     name="bjorck_lr",
@@ -34,6 +35,7 @@ PORIAN_LR = power_law(
             "parameters": {"c": 3.7, "p_params": -0.36},
             "source": "Porian et al. (arXiv:2406.19146)",
             "checked": "as arXiv:2503.04715 quotes it, read in a public note and in public code",
+            "record": Record(domain={"params": (5e6, 9.01e8)}, source="a public summary of the paper"),
         }
     },
 )

@@ -93,7 +93,7 @@ class Joint:
         Raises:
             Refused: on a missing or unknown scale, or one that is not a finite number > 0.
         """
-        at = self._log_ratios(scale)
+        at = self.log_ratios(scale)
         given = {name: value for name, value in (("batch_tokens", batch_tokens), ("lr", lr)) if value is not None}
         if "batch_tokens" not in {*given, *self.coordinates} and self.only_batch is not None:
             given["batch_tokens"] = self.only_batch
@@ -105,9 +105,9 @@ class Joint:
         tails = np.random.default_rng(0).standard_t(max(self.dof, 3.0), size=(3, len(next(iter(drawn.values())))))
         values: dict[str, Prediction] = {}
         for row, name in enumerate(sought):
-            logs[name] = self._optimum(name, at, logs, self._points())
+            logs[name] = self.optimum(name, at, logs, self._points())
             own_D = self.scatter[name] * math.log(2) * tails[row]  # a new scale's own deviation from the law
-            log_D[name] = self._optimum(name, at, log_D, drawn) + own_D
+            log_D[name] = self.optimum(name, at, log_D, drawn) + own_D
             values[name] = self._prediction(logs[name], log_D[name], scale)
         if {"batch_tokens", "lr", "tau"} <= logs.keys() and "tokens" in scale:
             decay, decay_D = (x["batch_tokens"] - x["lr"] - x["tau"] - math.log(scale["tokens"]) for x in (logs, log_D))
@@ -116,15 +116,16 @@ class Joint:
 
     def excess(self, settings: Mapping[str, float], **scale: float) -> float:
         """Relative excess loss of settings (lr, batch_tokens, …) over the best at a scale, by the fitted valleys."""
-        at, points = self._log_ratios(scale), self._points()
+        at, points = self.log_ratios(scale), self._points()
         logs = {name: np.array(math.log(value)) for name, value in settings.items()}
-        heights = (self._height(name, at, logs, logs[name], points) for name in self.coordinates if name in logs)
+        heights = (self.height(name, at, logs, logs[name], points) for name in self.coordinates if name in logs)
         return math.expm1(float(sum(heights, start=np.array(0.0))))
 
     def _points(self) -> dict[str, Array]:
         return {name: np.array(e.value) for name, e in self.estimates.items()}
 
-    def _log_ratios(self, scale: Mapping[str, float]) -> dict[str, float]:
+    def log_ratios(self, scale: Mapping[str, float]) -> dict[str, float]:
+        """ln of every scale of the law over its reference; `Refused` on a missing or unknown one."""
         for name, value in scale.items():
             if name not in self.domain:
                 raise Refused(f"unknown scale {name!r}: this fit knows {', '.join(self.domain)}")
@@ -141,26 +142,27 @@ class Joint:
         # A batch that was neither given nor found: the law holds at the reference batch.
         return logs["batch_tokens"] - math.log(self.reference[name]) if name in logs else np.array(0.0)
 
-    def _optimum(
+    def optimum(
         self, name: str, at: Mapping[str, float], logs: Mapping[str, Array], parameters: Mapping[str, Array]
     ) -> Array:
-        """ln of the best setting; `logs` has the batch, where it is known."""
+        """ln of the best setting, for every draw in `parameters`; `logs` has ln batch, where it is known."""
         terms = [parameters[f"{name} ~ {of}"] * self._covariate(of, at, logs) for of in self.coordinates[name]]
         best = np.asarray(sum(terms, start=parameters[name]))
         if name == "lr" and "lr bend" in parameters and "batch_tokens" in logs:
-            own = self._optimum("batch_tokens", at, {}, parameters)
+            own = self.optimum("batch_tokens", at, {}, parameters)
             bent = bend(logs["batch_tokens"] - own, parameters["lr bend width"])[0]
             best = best + parameters["lr bend"] * bent
         return best
 
-    def _height(
+    def height(
         self, name: str, at: Mapping[str, float], logs: Mapping[str, Array], log: Array,
         parameters: Mapping[str, Array],
     ) -> Array:  # fmt: skip
-        x = np.asarray(log - self._optimum(name, at, logs, parameters))
+        """Excess ln loss of a setting at ln `log` over the best, for every draw in `parameters`."""
+        x = np.asarray(log - self.optimum(name, at, logs, parameters))
         bend = [parameters[f"{name} curvature ~ {of}"] * self._covariate(of, at, logs) for of in self.coordinates[name]]
         kappa = np.exp(sum(bend, start=parameters[f"{name} curvature"]))
-        return np.asarray(kappa * valley(x, float(parameters[f"{name} skew"]))[0])
+        return np.asarray(kappa * valley(x, parameters[f"{name} skew"])[0])
 
     def _expected(
         self, order: Sequence[str], logs: Mapping[str, Array], log_D: Mapping[str, Array], at: Mapping[str, float]
@@ -169,8 +171,8 @@ class Joint:
         points = self._points()
         total_D = np.zeros(1)
         for name in order:
-            centre = float(self._optimum(name, at, logs, points))
-            total_D = total_D + self._height(name, at, logs, 2 * centre - np.asarray(log_D[name]), points)
+            centre = float(self.optimum(name, at, logs, points))
+            total_D = total_D + self.height(name, at, logs, 2 * centre - np.asarray(log_D[name]), points)
         return float(np.minimum(np.expm1(np.minimum(total_D, 1.0)), 1.0).mean())
 
     def _prediction(self, log: Array, log_D: Array, scale: Mapping[str, float]) -> Prediction:
