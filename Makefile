@@ -2,14 +2,16 @@
 # Both make a venv in .venv first. Only Python 3.11+, git and make are needed.
 # make slow: what takes minutes, among it a SLURM, a Ray and a PostgreSQL of its own (WORKERS=3: more than cores, as much
 # of it waits).
+# make notebooks: run all of analysis/*.ipynb, each into NOTEBOOKS (build/notebooks): two minutes on 2 cores.
 # TORCH_INDEX: an index with CPU wheels of torch, where pip's default index would choose a CUDA build (Linux on x86).
 PYTHON ?= python3
 VENV ?= .venv
 WORKERS ?= auto
+NOTEBOOKS ?= build/notebooks
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet
 
-.PHONY: demo test lint slow clean
+.PHONY: demo test lint slow notebooks clean
 
 demo: $(VENV)/installed
 	PATH="$(abspath $(BIN)):$$PATH" sweeps/demo/run.sh
@@ -24,6 +26,13 @@ lint: $(VENV)/installed-dev
 
 slow: $(VENV)/installed-dev
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup -m "slow and not network"
+
+# One by one, as a fit takes all cores there are; the first that fails ends it.
+notebooks: $(VENV)/installed-dev
+	mkdir -p $(NOTEBOOKS)
+	set -e; for notebook in analysis/*.ipynb; do \
+	    $(BIN)/jupyter-execute --output="$(abspath $(NOTEBOOKS))/$$(basename $$notebook)" $$notebook; \
+	done
 
 # torch first and pinned: whatever depends on it then finds it there and pulls no other build.
 $(VENV)/installed: pyproject.toml constraints.txt

@@ -21,20 +21,18 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-import numpy as np
 import pandas as pd
 from optuna.distributions import FloatDistribution, IntDistribution
-from scipy import stats
 from search.problem import Params, Problem
 from search.samplers import SAMPLERS, law
 
 from scalelab.jobs import run_job
 from scalelab.plan import composed
+from scalelab.plots.samplers import NO_SEARCH, sampler_summary, samplers
 from scalelab.spec import RunSpec
 from scalelab.trials import RunFolder
 
 COMPARED = ("random", "nsga2", "tpe", "carbs", "law")
-NO_SEARCH = "start"  # its settings at full scale
 BUDGETS = (1, 4)  # full runs
 MOST_TRIALS = 40
 UNSEEN = (1000, 1001, 1002)  # seeds of the winners' runs
@@ -158,48 +156,6 @@ def compare(samplers: Sequence[str], seeds: int, runs: Path) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def summary(results: pd.DataFrame) -> pd.DataFrame:
-    """Mean over searches of their winners' mean loss, with a 95 % t interval over searches."""
-    searches = results.groupby(["proxy", "sampler", "full_runs", "search_seed"], sort=False)
-    each = searches.agg(
-        loss_nats=("loss_nats", "mean"), trials=("trials", "first"), spent=("spent", "first")
-    ).reset_index()
-    rows = each.groupby(["proxy", "full_runs", "sampler"], sort=False).agg(
-        trials=("trials", "mean"), spent=("spent", "mean"), loss_nats=("loss_nats", "mean"), worst=("loss_nats", "max"),
-        sd=("loss_nats", "std"), searches=("loss_nats", "size"),
-    )  # fmt: skip
-    rows["half_width"] = stats.t.ppf(0.975, rows["searches"] - 1) * rows["sd"] / np.sqrt(rows["searches"])
-    return rows.reset_index()
-
-
-def draw(results: pd.DataFrame, path: Path) -> None:
-    """A panel a proxy: dots are searches, bars the 95 % interval of their mean, the line the start at full scale."""
-    import matplotlib.pyplot as plt
-
-    rows = summary(results)
-    samplers = [name for name in COMPARED if name in set(results["sampler"])]
-    figure, axes = plt.subplots(1, len(PROXIES), figsize=(10, 4), layout="constrained")
-    for axis, name in zip(axes, PROXIES, strict=True):
-        here = results[results["proxy"] == name]
-        start = here[here["sampler"] == NO_SEARCH]["loss_nats"]
-        axis.axhspan(start.min(), start.max(), color="0.9")
-        axis.axhline(start.mean(), color="0.5", label="the start's settings, no search")
-        for k, budget in enumerate(BUDGETS):
-            at = rows[(rows["proxy"] == name) & (rows["full_runs"] == budget)].set_index("sampler").loc[samplers]
-            x = np.arange(len(samplers)) + 0.25 * (k - 0.5)
-            label = f"within {budget} full run{'s' if budget > 1 else ''}"
-            axis.errorbar(x, at["loss_nats"], at["half_width"], fmt="_", color=f"C{k}", label=label)
-            for place, sampler in zip(x, samplers, strict=True):
-                chosen = here[(here["sampler"] == sampler) & (here["full_runs"] == budget)]
-                of_search = chosen.groupby("search_seed")["loss_nats"].mean()
-                axis.plot([place] * len(of_search), of_search, ".", color=f"C{k}")
-        axis.set_xticks(range(len(samplers)), samplers)
-        axis.set_title(name)
-    axes[0].set_ylabel("validation loss of the recommended, nats")
-    axes[1].legend()
-    figure.savefig(path, dpi=120)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=3, help="searches of each sampler")
@@ -209,8 +165,8 @@ def main() -> None:
     results = compare(given.samplers, given.seeds, given.runs)
     (HERE / "results").mkdir(exist_ok=True)
     results.to_csv(HERE / "results" / "search_samplers.csv", index=False)
-    draw(results, HERE / "results" / "search_samplers.png")
-    print(summary(results).round(4).to_string(index=False))
+    samplers(results).savefig(HERE / "results" / "search_samplers.png", dpi=120)
+    print(sampler_summary(results).round(4).to_string(index=False))
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@
 # the demo are drawn: one transformer, four widths, SP and muP, seven learning rates, three seeds.
 
 # %%
+# %matplotlib inline
 import os
 from pathlib import Path
 
