@@ -81,8 +81,12 @@ def check(
     target: int | None,
     out: Path,
     console: Console,
-) -> bool:
-    """One of `KINDS` on the configuration that the arguments state, printed and written; True if it passed."""
+) -> dict[str, Any]:
+    """One of `KINDS` on the configuration that the arguments state, printed and written.
+
+    Returns:
+        What its file holds, `passed` in it, and that file, `written`.
+    """
     chosen = KINDS[kind]
     overrides, multirun, directories = split_flags(arguments)
     if multirun:
@@ -109,7 +113,8 @@ def check(
     report.write_check(found, out, kind=chosen.file, draw=chosen.draw)
     written = f"{out}/{chosen.file}_{found.parametrization}_{axis}.json"
     console.print(f"written: {written} and its figure", highlight=False)
-    return bool(found.passed)
+    plain: dict[str, Any] = found.as_plain()
+    return plain | {"written": written}
 
 
 def _at_check_lr(spec: RunSpec) -> RunSpec:

@@ -1,46 +1,56 @@
 """The command line. Every command is a short path through the rooms; heavy imports wait until one is chosen."""
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from scalelab import cli_recipe, cli_search, cli_show
-from scalelab.answering import answering, console
+from scalelab import cli_recipe, cli_search, cli_show, completion
+from scalelab.answering import FINE, HELP, NO, AsJson, answering, console
+from scalelab.cli_group import BEFORE, LAWS, RUN, InOrder
 from scalelab.errors import Refused
 
 app = typer.Typer(
+    cls=InOrder,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Sweep small proxies, fit how their optimal hyperparameters move with scale, project to the large run.",
+    epilog=HELP,
 )
 app.add_typer(cli_recipe.app)
 app.add_typer(cli_show.app)
 app.add_typer(cli_search.app)
-PASS_THROUGH = {"allow_extra_args": True, "ignore_unknown_options": True}
+PASS_THROUGH = {"ignore_unknown_options": True}  # Hydra's flags are among the arguments
 Tracker = Annotated[
     str | None, typer.Option("--tracker", help="Keep what is written as an artifact: wandb, wandb:PROJECT.")
 ]
 Out = Annotated[Path, typer.Option("--out", "-o", help="Folder to write to.")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[KEY=VALUE]...", help="Keys of conf/train.yaml.", autocompletion=completion.overrides,
+        show_default=False,
+    ),
+]  # fmt: skip
 
 
-@app.command(context_settings=PASS_THROUGH)
+@app.command(context_settings=PASS_THROUGH, rich_help_panel=RUN, short_help="Train proxies: one, a grid, a study.")
 def train(
-    context: typer.Context,
+    overrides: Overrides = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and its cost; run nothing.")] = False,
     recipe: Annotated[Path | None, typer.Option(help="Start from the settings of this recipe.yaml.")] = None,
+    json: AsJson = False,
 ) -> None:
     """Train proxies: a Hydra app. One run: `train width=64 lr=0.02`; a sweep: `train -m width=64,128 lr=0.01,0.02`.
 
     A study of sweeps/: `train -m +sweep=lr_width`. A study launched again runs only what is missing. The keys are those
-    of conf/train.yaml.
+    of conf/train.yaml. --json: with --dry-run the plan, else how every run ended.
     """
-    with answering():
+    with answering(json) as answer:
         from scalelab import commands
 
-        arguments = list(context.args)
+        arguments = list(overrides or ())
         if recipe is not None:
             from scalelab.overrides import of_a_file
             from scalelab.recipe import read_recipe
@@ -51,25 +61,34 @@ def train(
                 if argument.split("=")[0] in SIZE_KEYS:
                     raise Refused(f"{argument} with --recipe, which fixes the size: recommend for that target instead")
             arguments = [*stated, *arguments]
-        status = commands.execute(arguments, dry_run=dry_run, console=console)
+        status = commands.execute(arguments, dry_run=dry_run, console=console, answer=answer)
     raise typer.Exit(status)
 
 
-@app.command()
+@app.command(rich_help_panel=LAWS, short_help="Fit laws to any table of runs.")
 def fit(
     runs: Annotated[
         list[str],
-        typer.Argument(help="Run folders (searched below); CSV, Parquet, JSONL; W&B runs and exports; an Optuna URL."),
+        typer.Argument(
+            help="Run folders (searched below); CSV, Parquet, JSONL; W&B runs and exports; an Optuna URL.",
+            autocompletion=completion.studies,
+        ),
     ],
     out: Out = Path("laws"),
     column: Annotated[
         list[str] | None,
         typer.Option("--column", "-c", help="NAME=THEIRS: which column of a file is which; NAME:=VALUE for every row."),
     ] = None,
-    law: Annotated[list[str] | None, typer.Option(help="Loss laws to fit; the best three if left out.")] = None,
+    law: Annotated[
+        list[str] | None,
+        typer.Option(help="Loss laws to fit; the best three if left out.", autocompletion=completion.laws),
+    ] = None,
     compare: Annotated[
         list[str] | None,
-        typer.Option(help="Published laws to hold against the runs: step-law,deepseek,chinchilla/epoch."),
+        typer.Option(
+            help="Published laws to hold against the runs: step-law,deepseek,chinchilla/epoch.",
+            autocompletion=completion.published,
+        ),
     ] = None,
     target: Annotated[
         list[str] | None,
@@ -83,9 +102,10 @@ def fit(
     draws: Annotated[int, typer.Option(help="Bootstrap draws.", min=100)] = 1000,
     plots: Annotated[bool, typer.Option(help="Draw the figures too.")] = True,
     tracker: Tracker = None,
+    json: AsJson = False,
 ) -> None:
     """Fit laws to any table of runs: how the loss and the best learning rate, batch, weight decay move with scale."""
-    with answering():
+    with answering(json) as answer:
         from scalelab import fitting
 
         if (propose or budget is not None) and not target:
@@ -95,7 +115,7 @@ def fit(
             target=fitting.parse_scale(target or []), propose=propose, budget_flops=budget, seed=seed, draws=draws,
             plots=plots, tracker=tracker,
         )  # fmt: skip
-        fitting.execute(asked, console)
+        answer(fitting.execute(asked, console))
 
 
 def _names(given: list[str] | None) -> list[str] | None:
@@ -103,9 +123,11 @@ def _names(given: list[str] | None) -> list[str] | None:
     return None if given is None else [name for item in given for name in item.replace(",", " ").split()]
 
 
-@app.command(context_settings=PASS_THROUGH)
+@app.command(
+    context_settings=PASS_THROUGH, rich_help_panel=BEFORE, short_help="Does the parametrization do what it says?"
+)
 def check(
-    context: typer.Context,
+    overrides: Overrides = None,
     widths: Annotated[str | None, typer.Option(help="Widths to compare: 64,128,256,512 if left out.")] = None,
     depths: Annotated[str | None, typer.Option(help="Depths to compare instead of widths.")] = None,
     steps: Annotated[
@@ -118,24 +140,26 @@ def check(
     target_width: Annotated[int | None, typer.Option(help="Of --stability: extrapolate there.", min=1)] = None,
     target_depth: Annotated[int | None, typer.Option(help="The same, with --depths.", min=1)] = None,
     out: Out = Path("check"),
+    json: AsJson = False,
 ) -> None:
     """Coordinate check: do activations and their updates keep their size as the network grows? Exit 1 if not.
 
     Further arguments are keys of conf/train.yaml: `check parametrization=sp lr=0.02`.
     """
-    with answering():
+    with answering(json) as answer:
         from scalelab import checks
 
         if gradients and stability:
             raise Refused("--gradients with --stability: one check at a time")
         if (target_width if depths is not None else target_depth) is not None:
             raise Refused("--target-width goes with --widths, --target-depth with --depths")
-        passed = checks.check(
-            list(context.args), kind="gradients" if gradients else "stability" if stability else "coordinate",
+        found = checks.check(
+            list(overrides or ()), kind="gradients" if gradients else "stability" if stability else "coordinate",
             widths=widths, depths=depths, steps=steps, seeds=seeds, target=target_width or target_depth, out=out,
             console=console,
         )  # fmt: skip
-    raise typer.Exit(0 if passed else 1)
+        answer(found)
+    raise typer.Exit(FINE if found["passed"] else NO)
 
 
 @app.callback(invoke_without_command=True)
@@ -150,4 +174,4 @@ def version(
 
 
 if __name__ == "__main__":
-    sys.exit(app())
+    app()

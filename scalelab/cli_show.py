@@ -5,82 +5,139 @@ from typing import Annotated
 
 import typer
 
-from scalelab.answering import answering, console
+from scalelab import completion
+from scalelab.answering import FINE, NO, AsJson, answering, console
+from scalelab.cli_group import LOOK, STANDING
 
 app = typer.Typer()
-PASS_THROUGH = {"allow_extra_args": True, "ignore_unknown_options": True}
+PASS_THROUGH = {"ignore_unknown_options": True}
+Optimizer = Annotated[
+    str | None, typer.Option(help="Only what this optimizer needs.", autocompletion=completion.optimizers)
+]
 
 
-@app.command()
+@app.command(rich_help_panel=LOOK, short_help="The parametrization tables, or one in full.")
 def tables(
-    name: Annotated[str | None, typer.Argument(help="A parametrization in full; a list of all if left out.")] = None,
-    optimizer: Annotated[str | None, typer.Option(help="Only what this optimizer needs.")] = None,
+    name: Annotated[
+        str | None,
+        typer.Argument(
+            help="A parametrization in full; a list of all if left out.", autocompletion=completion.parametrizations
+        ),
+    ] = None,
+    optimizer: Optimizer = None,
+    json: AsJson = False,
 ) -> None:
     """Print the parametrization tables: what each multiplies multiplier, init, lr, weight decay and eps with."""
-    with answering():
-        from scalelab import show_tables
+    with answering(json) as answer:
+        from scalelab import parametrizations, show_tables, tables_json
 
-        show_tables.tables(name, console, optimizer=optimizer)
+        if json and name is None:
+            answer(tables_json.listing(optimizer=optimizer))
+        elif json:
+            answer(tables_json.table(parametrizations.table(str(name)), optimizer=optimizer))
+        else:
+            show_tables.tables(name, console, optimizer=optimizer)
 
 
-@app.command()
+@app.command(rich_help_panel=LOOK, short_help="Where do two tables train differently?")
 def compare(
-    a: Annotated[str, typer.Argument(help="A parametrization, or a published reference.")],
-    b: Annotated[str, typer.Argument(help="Another.")],
-    optimizer: Annotated[str | None, typer.Option(help="Only what this optimizer needs.")] = None,
+    a: Annotated[
+        str, typer.Argument(help="A parametrization, or a published one.", autocompletion=completion.references)
+    ],
+    b: Annotated[str, typer.Argument(help="Another.", autocompletion=completion.references)],
+    optimizer: Optimizer = None,
+    json: AsJson = False,
 ) -> None:
     """Compare two tables modulo the abc-symmetry: where do they train differently, where do they only look so?"""
-    with answering():
-        from scalelab import show_tables
+    with answering(json) as answer:
+        from scalelab import compare as room
+        from scalelab import show_tables, tables_json
 
-        show_tables.compared(a, b, console, optimizer=optimizer)
+        found = room.difference(room.reference(a), room.reference(b), optimizer=optimizer)
+        answer(tables_json.difference(found)) if json else show_tables.difference(found, console)
 
 
-@app.command(context_settings=PASS_THROUGH)
+@app.command(
+    context_settings=PASS_THROUGH, rich_help_panel=LOOK, short_help="Every value of a configuration, and its rule."
+)
 def explain(
-    context: typer.Context,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[KEY=VALUE]...", autocompletion=completion.overrides, show_default=False),
+    ] = None,
     each: Annotated[bool, typer.Option("--each", help="Every parameter by itself.")] = False,
-    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    json: AsJson = False,
     vocab: Annotated[int | None, typer.Option(help="In place of the corpus' own: it may be elsewhere.")] = None,
 ) -> None:
     """Explain a configuration: every parameter group's values beside the rules they come from. Allocates nothing.
 
     Arguments are keys of conf/train.yaml, of any size: `explain parametrization=completep width=8192 depth=80`.
     """
-    with answering():
+    with answering(json) as answer:
         from scalelab import explain as room
         from scalelab import plan, show_explained
 
-        found = room.explain(plan.composed(list(context.args)), vocab=vocab, each=each)
-        typer.echo(room.as_json(found)) if json else show_explained.explanation(found, console)
+        found = room.explain(plan.composed(list(overrides or ())), vocab=vocab, each=each)
+        answer(room.as_plain(found)) if json else show_explained.explanation(found, console)
 
 
-@app.command()
+@app.command(rich_help_panel=LOOK, short_help="Is everything here that a sweep needs?")
+def doctor(
+    out: Annotated[Path, typer.Option("--out", "-o", help="Where runs are to be written.")] = Path("runs"),
+    json: AsJson = False,
+) -> None:
+    """Look at this machine: Python, torch, packages, disks, clocks, limits, extras. Exit 1 if what is needed is broken.
+
+    Nothing is installed or changed; a small file is written to each folder and removed.
+    """
+    with answering(json) as answer:
+        from scalelab import doctor as room
+        from scalelab import show_doctor
+
+        found = room.examine(out)
+        answer(room.as_plain(found)) if json else show_doctor.findings(found, console)
+    raise typer.Exit(NO if room.is_broken(found) else FINE)
+
+
+@app.command(rich_help_panel=STANDING, short_help="Keep a study's trials in one file.")
 def collect(
-    studies: Annotated[list[Path], typer.Argument(help="Studies, or folders of studies.")],
+    studies: Annotated[
+        list[Path], typer.Argument(help="Studies, or folders of studies.", autocompletion=completion.studies)
+    ],
+    json: AsJson = False,
 ) -> None:
     """Collect a study's final trials in one Parquet file, its trials.parquet: `status` and `fit` read that in seconds.
 
     Run folders stay as they are, and runs may be under way. Collected again, only what is new is read.
     """
-    with answering():
+    with answering(json) as answer:
         from scalelab import collection
         from scalelab.console import say
 
+        collected = []
         for folder in studies:
             for found in collection.collect(folder):
                 say(console, found.summary())
+                collected.append(found)
+        answer({"studies": [each.as_plain() for each in collected]})
 
 
-@app.command()
+@app.command(rich_help_panel=STANDING, short_help="How sweeps stand: runs, FLOPs, energy, the time left.")
 def status(
     folders: Annotated[
-        list[Path] | None, typer.Argument(help="Studies, or folders of studies; runs if left out.", show_default=False)
+        list[Path] | None,
+        typer.Argument(
+            help="Studies, or folders of studies; runs if left out.",
+            show_default=False,
+            autocompletion=completion.studies,
+        ),
     ] = None,
     watch: Annotated[
         float | None, typer.Option(help="Look again every so many seconds, until nothing is running.", min=0.1)
     ] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print JSON; with --watch a line each time.")] = False,
+    json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object; with --watch one a line, each time.")
+    ] = False,
     measure_peak: Annotated[
         bool, typer.Option("--measure-peak", help="Measure this machine's matmul peak first, where it is not known.")
     ] = False,
@@ -90,7 +147,9 @@ def status(
     Read from the run folders alone, so it does not matter who launched them or where they run. Of a search also
     `search status`.
     """
-    with answering():
+    with answering(json) as answer:
         from scalelab import show_status
 
-        show_status.status(folders or [Path("runs")], console, every=watch, as_json=json, measure_peak=measure_peak)
+        show_status.status(
+            folders or [Path("runs")], console, every=watch, answer=answer if json else None, measure_peak=measure_peak
+        )

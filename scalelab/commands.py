@@ -6,7 +6,8 @@ from functools import partial
 
 from rich.console import Console
 
-from scalelab import show
+from scalelab import plan_json, show
+from scalelab.answering import Answer, no_answer
 from scalelab.command import Place, shown
 from scalelab.composing import Multirun
 from scalelab.data import load
@@ -33,9 +34,14 @@ ROWS = 40  # of a plan that is shown in full
 COMMANDS = 2  # of a plan, as they would be typed
 
 
-def execute(arguments: Sequence[str], *, dry_run: bool, console: Console) -> int:
-    """Plan and launch what the arguments ask for; the exit status is 0 when every run has its trial."""
+def execute(arguments: Sequence[str], *, dry_run: bool, console: Console, answer: Answer = no_answer) -> int:
+    """Plan and launch what the arguments ask for; the exit status is 0 when every run has its trial.
+
+    `answer` is given the plan where nothing is to be run, and else how the runs ended.
+    """
     if any(argument.split("=")[0] in HYDRA_QUESTIONS for argument in arguments):
+        if answer is not no_answer:
+            raise Refused("--json with a question to Hydra, which answers in its own way: leave one of them out")
         run_hydra(arguments)
         return 0
     overrides, multirun, directories = split_flags(arguments)
@@ -44,13 +50,18 @@ def execute(arguments: Sequence[str], *, dry_run: bool, console: Console) -> int
         engine_of(asked.common.hydra.launcher)  # refuses before anything is planned or written
     if asked is not None and asked.is_search:
         at_work = partial(launch, overrides, multirun=True, directories=directories)
-        return search(asked, at_work, console=console, dry_run=dry_run)
+        return search(asked, at_work, console=console, dry_run=dry_run, answer=answer)
     if asked is not None and not dry_run and asked.is_fused:
         warm()  # workers import torch while the runs are planned
     planned = plan(overrides, multirun=multirun, directories=directories)
     missing = planned.missing  # looked up on disk: once for the plan on screen, the progress and the answer
     print_plan(planned, missing, console, rows=ROWS if dry_run else 0)
-    if dry_run or not missing:
+    if dry_run:
+        notes = _warnings([run.spec for run in planned.runs])
+        answer(plan_json.before(planned, missing, core_seconds=estimated_seconds, notes=notes))
+        return 0
+    if not missing:
+        answer(plan_json.after(planned))
         return 0
     for run in missing:
         run.folder.announce(run.spec)
@@ -69,10 +80,13 @@ def execute(arguments: Sequence[str], *, dry_run: bool, console: Console) -> int
         f"{count} {outcome or 'not ended (here, or running in another process)'}" for outcome, count in counts.items()
     )
     console.print(f"{len(planned.runs)} runs: {said}{failed}", highlight=False)
+    answer(plan_json.after(planned))
     return 0 if set(counts) <= {Outcome.OK, Outcome.DIVERGED} else 1
 
 
-def search(asked: Multirun, launched: Callable[[], None], *, console: Console, dry_run: bool) -> int:
+def search(
+    asked: Multirun, launched: Callable[[], None], *, console: Console, dry_run: bool, answer: Answer = no_answer
+) -> int:
     """The same for a search, which `launched` runs; the exit status is 0 when it went to its end."""
     from scalelab.search import outlook  # Optuna: not needed for anything else
     from scalelab.search.problem import problem_of
@@ -89,6 +103,7 @@ def search(asked: Multirun, launched: Callable[[], None], *, console: Console, d
     for text in _warnings([before.cheapest, before.dearest]):
         console.print(f"note: {text}", style="yellow", highlight=False)
     if dry_run:
+        answer(outlook.as_plain(before) | {"core_seconds_about": [least, most]})
         return 0
     if before.left or before.tests_left:
         try:
@@ -98,11 +113,14 @@ def search(asked: Multirun, launched: Callable[[], None], *, console: Console, d
         except SystemExit as ended:
             if isinstance(ended.code, Refused):  # what could not be known before
                 raise ended.code from None
-            if ended.code:
-                return 1  # Hydra has said why
+            if ended.code:  # Hydra has said why
+                answer(outlook.result_as_plain(problem) | {"went_to_its_end": False})
+                return 1
     else:
         show.say(console, "nothing is left to run")
-    return 0 if outlook.show_result(problem, console) else 1
+    went_to_its_end = outlook.show_result(problem, console)
+    answer(outlook.result_as_plain(problem) | {"went_to_its_end": went_to_its_end})
+    return 0 if went_to_its_end else 1
 
 
 def print_plan(planned: Plan, missing: Sequence[PlannedRun], console: Console, *, rows: int) -> None:

@@ -5,6 +5,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -173,7 +174,12 @@ def _compute(recipe: Recipe, proxies: Runs | None) -> dict[str, float | None]:
     return {"tuning_flops": float(swept["cost_flops"].sum()), "replaced_flops": runs * recipe.cost_flops}
 
 
+def plain(confirmation: Confirmation) -> dict[str, Any]:
+    """A confirmation as JSON types, with what follows from it."""
+    stated: dict[str, Any] = as_plain(confirmation)
+    return stated | {"compute_share": confirmation.compute_share}
+
+
 def write(confirmation: Confirmation, folder: Path) -> None:
     """Write confirmation.json, atomically."""
-    plain = as_plain(confirmation) | {"compute_share": confirmation.compute_share}
-    write_atomically(folder / "confirmation.json", json.dumps(plain, indent=1) + "\n")
+    write_atomically(folder / "confirmation.json", json.dumps(plain(confirmation), indent=1) + "\n")

@@ -10,6 +10,8 @@ from rich.text import Text
 
 # Of Unicode too: what turns the direction of writing.
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+KWH = 3.6e6  # joules
+PREFIXES = ((1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 
 
 def grid(heading: str, columns: Sequence[str], rows: Iterable[Sequence[str]], *, left: int = 1) -> Table:
@@ -64,3 +66,37 @@ def interval(value: float | None, low: float | None, high: float | None, form: s
     if high is not None:
         return f"≤ {number(high, form)}"
     return "—" if low is None else f"≥ {number(low, form)}"
+
+
+def prefixed(value: float) -> str:
+    """A count with an SI prefix and three digits.
+
+    >>> prefixed(51_200), prefixed(4.12e10), prefixed(999)
+    ('51.2 k', '41.2 G', '999')
+    """
+    for size, prefix in PREFIXES:
+        if value >= size:
+            return f"{value / size:.3g} {prefix}" if value < 999.5 * size else f"{value / size:,.0f} {prefix}"
+    return f"{value:.0f}"
+
+
+def energy(joules: float) -> str:
+    """Joules, from a hundredth of a kilowatt-hour on in those.
+
+    >>> energy(1234.5), energy(4.5e5)
+    ('1.23 kJ', '0.125 kWh')
+    """
+    return f"{joules / KWH:.3g} kWh" if joules >= KWH / 100 else f"{prefixed(joules)}J"
+
+
+def duration(seconds: float) -> str:
+    """A time in the two units that matter, what is smaller left out.
+
+    >>> duration(42), duration(75), duration(5_400), duration(200_000)
+    ('42 s', '1 min 15 s', '1 h 30 min', '2 d 7 h')
+    """
+    whole = round(seconds)
+    for size, unit, part, smaller in ((86_400, "d", 3_600, "h"), (3_600, "h", 60, "min"), (60, "min", 1, "s")):
+        if whole >= size:
+            return f"{whole // size} {unit} {whole % size // part} {smaller}"
+    return f"{whole} s"

@@ -1,7 +1,7 @@
 """The evidence behind a recipe, and the warnings that go with it."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from scalelab.laws import GroupLaws, Laws
@@ -10,6 +10,20 @@ from scalelab.recipe import LrChoice
 from scalelab.spec import RunSpec
 
 FAR_DECADES = 1.0  # extrapolation over more than a factor of ten in an input is warned of in stronger words
+
+
+def domain(group: GroupLaws) -> dict[str, tuple[float, float]]:
+    """(least, most) of every scale of the proxies: of the optima's laws, else of all runs in one likelihood."""
+    if group.lr_fits:
+        return next(iter(group.lr_fits.values())).domain
+    assert group.joint is not None
+    return group.joint.domain
+
+
+def measured(group: GroupLaws) -> set[str]:
+    """The scales, and the batch, in which a law of the learning rate has an exponent."""
+    found = {name for fit in group.lr_fits.values() for name in fit.reference}
+    return found | set(group.joint.coordinates.get("lr", ()) if group.joint is not None else ())
 
 
 def evidence(laws: Laws, group: GroupLaws) -> dict[str, Any]:
@@ -46,32 +60,44 @@ def warnings(
     inputs: Mapping[str, float],
     spec: RunSpec,
     proxy: RunSpec,
+    *,
+    assumed: Sequence[str] = (),
 ) -> Iterable[str]:
-    """What a reader of the recipe should know before trusting it, in plain words."""
-    domain, claims = next(iter(group.lr_fits.values())).domain, table(spec.parametrization).transfers
-    for name, (low, high) in domain.items():
+    """What a reader of the recipe should know before trusting it, in plain words.
+
+    `assumed` says by what the learning rate was moved to another batch, where no law of these runs says it.
+    """
+    claims = table(spec.parametrization).transfers
+    for name, (low, high) in domain(group).items():
+        if name == "batch_tokens":
+            continue
         decades = math.log10(inputs[name] / high) if inputs[name] > high else 0.0
         if decades <= 0 or name == "params_non_embedding":
             continue
         beyond = f"{name} {inputs[name]:g} is ×{inputs[name] / high:.3g} beyond"
         if low == high and name != "width":
-            follows = "only the table to follow" if name in claims else f"no law in {name}"
+            table_alone = "only the table to follow, and intervals and regrets take its word"
+            follows = table_alone if name in claims else f"no law in {name}"
             yield f"{beyond} the proxies', which all had {high:g}: there is {follows}"
         else:
             far = " (more than a decade: confirm at a size between)" if decades > FAR_DECADES else ""
             yield f"{beyond} the largest proxy's {high:g}{far}"
-    measured = {name for fit in group.lr_fits.values() for name in fit.reference}
-    if spec.horizon.batch_tokens != proxy.horizon.batch_tokens and "batch_tokens" not in {*claims, *measured}:
+    if spec.horizon.batch_tokens != proxy.horizon.batch_tokens and "batch_tokens" not in {*claims, *measured(group)}:
         yield (
             f"batch_tokens {spec.horizon.batch_tokens:,} differs from the proxies' {proxy.horizon.batch_tokens:,}:"
-            " the learning rate is not corrected for it"
+            f" the learning rate is {f'moved by {assumed[0]}, no run of yours' if assumed else 'not corrected for it'}"
         )
+    scales = len(group.optima) if group.lr_fits or group.joint is None else group.joint.n_cells
     edges = [optimum for optimum in group.optima if optimum.status not in ("INTERIOR", "BRACKETED")]
-    if edges:
+    if edges and group.lr_fits:  # else each batch and weight decay is a scale of its own there
         yield f"{len(edges)} of {len(group.optima)} scales have no interior optimum: {edges[0].advice}"
-    if len(group.optima) < 4:
-        yield f"{len(group.optima)} scales only: the intervals rest on the noise model; four or more would test the law"
+    if scales < 4:
+        yield f"{scales} scales only: the intervals rest on the noise model; four or more would test the law"
     for choice in choices.values():
         ratio = choice.value / chosen.value
-        if choice is not chosen and not (choice.low <= chosen.value <= choice.high) and abs(math.log2(ratio)) > 0.5:
+        if (
+            choice.kind != chosen.kind
+            and not (choice.low <= chosen.value <= choice.high)
+            and abs(math.log2(ratio)) > 0.5
+        ):
             yield f"{choice.kind} ({choice.law}) gives lr {choice.value:.4g}, ×{ratio:.2f} the chosen one"

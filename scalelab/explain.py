@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
+from typing import Any
 
 from scalelab.derivations import Value, of_betas, of_setting, of_sites
 from scalelab.models import MODELS, count_flops_per_token, count_params
@@ -112,9 +113,10 @@ def explain(spec: RunSpec, *, vocab: int | None = None, each: bool = False) -> E
     )  # fmt: skip
 
 
-def as_json(found: Explanation) -> str:
-    """JSON; ratios as exact fractions in text."""
-    return json.dumps(asdict(found), default=str, indent=1, ensure_ascii=False)
+def as_plain(found: Explanation) -> dict[str, Any]:
+    """JSON types; ratios as exact fractions in text."""
+    plain: dict[str, Any] = json.loads(json.dumps(asdict(found), default=str))
+    return plain
 
 
 def _lines(spec: RunSpec, resolved: Sequence[Setting], *, each: bool) -> tuple[Line, ...]:

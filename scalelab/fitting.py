@@ -7,6 +7,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
@@ -17,6 +18,7 @@ from scalelab.files import write_atomically
 from scalelab.laws import GroupLaws, Laws, study, write
 from scalelab.laws.columns import SCALES
 from scalelab.laws.design import as_csv, as_studies, next_runs
+from scalelab.laws.store import as_plain
 from scalelab.laws.validate.forms import averaged
 from scalelab.overrides import overrides_of
 from scalelab.plots import titles
@@ -60,8 +62,13 @@ def parse_scale(given: Sequence[str]) -> dict[str, float]:
     return found
 
 
-def execute(asked: Request, console: Console) -> None:
-    """Read, fit, write laws.json with its tables, figures and page, and print the summary."""
+def execute(asked: Request, console: Console) -> dict[str, Any]:
+    """Read, fit, write laws.json with its tables, figures and page, and print the summary.
+
+    Returns:
+        The same as JSON types: `laws` as laws.json has them, `at_target` and `next_runs` a row a group where asked,
+        `written` the files.
+    """
     place = accepted_place(asked.tracker)
     found = readers.read(asked.runs, columns=readers.parse_columns(asked.columns))
     for ours, theirs in found.guessed.items():
@@ -80,19 +87,24 @@ def execute(asked: Request, console: Console) -> None:
         laws, found.table, asked.out, figures=asked.plots, command=scrubbed(shlex.join(["scalelab", *sys.argv[1:]]))
     )
     show_laws.laws(laws, console)
+    at_target, proposed = [], []
     if asked.target:
         for name, group in zip(titles(laws), laws.groups, strict=True):
-            _project(name, group, asked, console)
+            at_target.append(_project(name, group, asked, console))
             if asked.propose:
-                _propose(name, laws, group, asked, console)
+                proposed.append(_propose(name, laws, group, asked, console))
     say(console, f"written: {asked.out}/laws.json, laws.html, its tables as CSV{' and figures' if asked.plots else ''}")
+    files = [file for file in sorted(asked.out.iterdir()) if file.suffix in WRITTEN]
     if place is not None:
-        files = [file for file in sorted(asked.out.iterdir()) if file.suffix in WRITTEN]
         say(console, keep(place, "laws", files, sources=found.sources, folder=asked.out))
+    return {
+        "laws": as_plain(laws), "at_target": at_target, "next_runs": proposed, "written": [str(file) for file in files]
+    }  # fmt: skip
 
 
-def _project(name: str, group: GroupLaws, asked: Request, console: Console) -> None:
-    """What the laws say at the target."""
+def _project(name: str, group: GroupLaws, asked: Request, console: Console) -> dict[str, Any]:
+    """What the laws say at the target, also as JSON types."""
+    said: dict[str, Any] = {"group": name, "target": dict(asked.target), "settings": {}, "loss_nats": None}
     at = ", ".join(f"{key} {value:.4g}" for key, value in asked.target.items())
     say(console, f"{name} at {at}", "bold")
     if group.joint is not None:
@@ -104,6 +116,9 @@ def _project(name: str, group: GroupLaws, asked: Request, console: Console) -> N
             far = ", ".join(f"{x} by a factor {10**decades:.3g}" for x, decades in found.outside.items())
             beyond = f" (beyond what was swept: {far})" if far else ""
             say(console, f"  {key} {interval(found.value, found.low, found.high)}{beyond}")
+            said["settings"][key] = {"value": found.value, "low": found.low, "high": found.high,
+                                     "beyond_decades": dict(found.outside)}  # fmt: skip
+        said["expected_excess_percent"] = 100 * setting.expected_excess
         say(console, f"  expected to cost {100 * setting.expected_excess:.2g} % of the loss for not being known better")
     if group.loss_fits:
         known = {key: value for key, value in asked.target.items() if key != "batch_tokens"}
@@ -114,10 +129,16 @@ def _project(name: str, group: GroupLaws, asked: Request, console: Console) -> N
         else:
             laws = ", ".join(group.loss_fits)
             say(console, f"  loss {interval(loss.value, loss.low, loss.high)} nats, averaged over {laws}")
+            said["loss_nats"] = {"value": loss.value, "low": loss.low, "high": loss.high, "laws": list(group.loss_fits)}
+    return said
 
 
-def _propose(name: str, laws: Laws, group: GroupLaws, asked: Request, console: Console) -> None:
-    """The next runs, printed and written: studies of our own proxies, a table for anybody's trainer."""
+def _propose(name: str, laws: Laws, group: GroupLaws, asked: Request, console: Console) -> dict[str, Any]:
+    """The next runs, printed and written: studies of our own proxies, a table for anybody's trainer.
+
+    Returns:
+        The group, what was said, and the files.
+    """
     scale = {key: value for key, value in asked.target.items() if key != "batch_tokens"}
     found = next_runs(
         scale, joint=group.joint, loss=next(iter(group.loss_fits.values()), None), optima=group.optima,
@@ -127,9 +148,12 @@ def _propose(name: str, laws: Laws, group: GroupLaws, asked: Request, console: C
     stem = re.sub(r"[^\w.-]+", "_", name).strip("._")  # a table's names may be anything
     write_atomically(asked.out / f"next_{stem}.csv", as_csv(found))
     say(console, f"written: {asked.out}/next_{stem}.csv, a row a run")
+    said: dict[str, Any] = {
+        "group": name, "summary": found.summary(), "runs": f"{asked.out}/next_{stem}.csv", "studies": []
+    }  # fmt: skip
     key = f"{group.key.get('parametrization')}/{group.key.get('optimizer')}"
     if laws.template is None or key not in laws.template:
-        return
+        return said
     proxy = from_plain(laws.template[key])
     studies = as_studies(
         found, name=f"next_{stem}",
@@ -137,4 +161,6 @@ def _propose(name: str, laws: Laws, group: GroupLaws, asked: Request, console: C
     )  # fmt: skip
     for file, text in studies.items():
         write_atomically(asked.out / "sweep" / f"{file}.yaml", text)
+        said["studies"].append(f"{asked.out}/sweep/{file}.yaml")
     say(console, f"run them: scalelab train -m --config-dir {asked.out} +sweep={next(iter(studies), '')}, and so on")
+    return said

@@ -3,10 +3,10 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 
+from scalelab.laws.draw.style import distinct
 from scalelab.plots import figure
 
 if TYPE_CHECKING:
@@ -46,10 +46,12 @@ def _lines(
 ) -> Figure:
     drawn, (panel,) = figure(1, width=7.0, height=4.2)
     for index, (label, sizes) in enumerate(solid.items()):
-        colour = mpl.colormaps["tab20"](index % 20)
-        panel.plot(np.log2(values), np.log2(np.array(sizes) / sizes[0]), ".-", color=colour, label=label)
+        colour, marker, _ = distinct(index)
+        panel.plot(
+            np.log2(values), np.log2(np.array(sizes) / sizes[0]), "-", marker=marker, ms=4, color=colour, label=label
+        )
         if label in dashed:
             panel.plot(np.log2(values), np.log2(np.array(dashed[label]) / dashed[label][0]), "--", color=colour)
     panel.set(title=title, xlabel=f"log2 {axis}", ylabel="octaves from the smallest size")
-    panel.legend(fontsize=5, ncols=2 if len(solid) > 8 else 1)
+    panel.legend(fontsize=6, ncols=2 if len(solid) > 8 else 1)
     return drawn

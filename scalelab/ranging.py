@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
@@ -31,8 +32,11 @@ def lr_range(
     seeds: int,
     out: Path,
     console: Console,
-) -> None:
+) -> dict[str, Any]:
     """The range test of the configuration that the arguments state, printed and written as JSON and a figure.
+
+    Returns:
+        What its file holds, and that file, `written`.
 
     Raises:
         Refused: on arguments that are not accepted, or a range without bounds in it.
@@ -56,4 +60,6 @@ def lr_range(
     found = room.lr_range(specs, lowest=lowest, steps=steps, console=console)
     show_lr_range.lr_range(found, console)
     report.write_check(found, out, kind=KIND, draw=draw)
-    console.print(f"written: {out}/{KIND}_{found.parametrization}_{found.axis}.json and its figure", highlight=False)
+    written = f"{out}/{KIND}_{found.parametrization}_{found.axis}.json"
+    console.print(f"written: {written} and its figure", highlight=False)
+    return found.as_plain() | {"written": written}

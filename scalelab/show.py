@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from scalelab.console import grid, interval, say
-from scalelab.recipe import Recipe
+from scalelab.console import grid, interval, number, say
+from scalelab.recipe import Recipe, Value
 
 if TYPE_CHECKING:
     from scalelab.confirm import Confirmation
@@ -31,16 +31,13 @@ def recipe(found: Recipe, console: Console) -> None:
     for choice in found.choices:
         mark = "→" if choice == found.lr else " "
         say(console, f"{mark} {choice.kind:8} {interval(choice.value, choice.low, choice.high)}  {choice.law}")
-    if found.expected_regret_nats is not None and found.regret_factor_2_nats is not None:
-        half, double = found.regret_factor_2_nats
-        say(
-            console,
-            f"expected regret {found.expected_regret_nats:.4f} nats; at half this lr {half:.4f}, at double {double:.4f}"
-            " (by the largest proxy's valley)",
-        )
+    _values(found, console)
+    _batches(found, console)
+    _regrets(found, console)
+    _next_runs(found, console)
     rows = [
         (group.role, "\n".join(group.patterns), f"{group.init_std:.4g}", f"{group.multiplier:.4g}", f"{group.lr:.4g}",
-         f"{group.lr_low:.3g}…{group.lr_high:.3g}", f"{group.weight_decay:.4g}",
+         f"{number(group.lr_low, '.3g')}…{number(group.lr_high, '.3g')}", f"{group.weight_decay:.4g}",
          "—" if group.eps is None else f"{group.eps:.3g}")
         for group in found.groups
     ]  # fmt: skip
@@ -48,6 +45,84 @@ def recipe(found: Recipe, console: Console) -> None:
     say(console, ", ".join(f"{name} {value:.6g}" for name, value in found.sites.items()))
     for warning in found.warnings:
         say(console, f"warning: {warning}", "yellow")
+
+
+def _values(found: Recipe, console: Console) -> None:
+    """Every value with its source; what all proxies had in one line."""
+    rows = [
+        (value.name, _worded(value),
+         "—" if value.low is None else f"{number(value.low, '.3g')}…{number(value.high, '.3g')}", _source(value),
+         "" if value.name == "lr" and found.origin == "sweep" else value.rests_on)
+        for value in found.values if not _as_the_proxies(value)
+    ]  # fmt: skip
+    if rows:
+        console.print(grid("", ("value", "", "interval", "from", "rests on"), rows, left=5))
+    kept = [f"{value.name} {_worded(value)}" for value in found.values if _as_the_proxies(value)]
+    if kept:
+        say(console, f"as every proxy had it, not swept: {', '.join(kept)}")
+
+
+def _as_the_proxies(value: Value) -> bool:
+    return value.source == "proxies" and value.name not in ("batch_tokens", "weight_decay")
+
+
+def _worded(value: Value) -> str:
+    shown = f"{value.value:,.0f}" if value.unit in ("tokens", "steps") and isinstance(value.value, float) else ""
+    shown = shown or (number(value.value) if isinstance(value.value, float) else str(value.value))
+    return f"{shown} {value.unit}".rstrip()
+
+
+def _source(value: Value) -> str:
+    if value.source == "both" and value.theory_weight is not None:
+        return f"theory {value.theory_weight:.0%}, law {1 - value.theory_weight:.0%}"
+    return value.source
+
+
+def _percent(value: float | None) -> str:
+    return number(value, ".2g" if value is None or value < 99.5 else ",.0f")
+
+
+def _batches(found: Recipe, console: Console) -> None:
+    """Batches up to the critical one and what they cost, where the batch was not a matter of course."""
+    table = found.evidence.get("batches", ())
+    if not table or not any(
+        value.name == "batch_tokens" and value.source in ("law", "published", "asked") for value in found.values
+    ):
+        return
+    rows = [
+        (f"{row['batch_tokens']:,}", f"{row['steps']:,}", _percent(row["excess_loss_percent"]),
+         _percent(row["excess_tokens_percent"]), "recipe" if row["chosen"] else "")
+        for row in table
+    ]  # fmt: skip
+    console.print(grid("", ("batch", "steps", "% of loss lost", "% more tokens than small batches", ""), rows, left=0))
+
+
+def _regrets(found: Recipe, console: Console) -> None:
+    """What the setting is expected to lose, and those around it."""
+    rows = [
+        ("recommended" if lost.factor == 1 else f"{lost.setting} ×{lost.factor:g}", f"{lost.nats:.4f}",
+         number(lost.high, ".4f"), _percent(lost.loss_percent), _percent(lost.compute_percent))
+        for lost in found.regrets
+    ]  # fmt: skip
+    if rows:
+        columns = ("expected regret", "nats", "95 % below", "% of loss", "% of compute")
+        console.print(grid("", columns, rows))
+        if found.regrets[0].compute_percent is None:
+            say(console, "no % of compute: no law of the loss says what more compute would give", "dim")
+    else:
+        say(console, "no regret is stated: see the warnings")
+
+
+def _next_runs(found: Recipe, console: Console) -> None:
+    """The cheapest runs that would reduce the risk, each after those before it."""
+    rows = [
+        (f"{number(run.risk_nats, '.4f')} → {number(run.risk_after_nats, '.4f')}", f"{run.cost_flops:.2e}", run.why)
+        for run in found.confirm
+    ]
+    if rows:
+        console.print(
+            grid("", ("risk in lr, nats", "FLOPs", "next runs, whose overrides are in the recipe"), rows, left=3)
+        )
 
 
 def confirmation(found: "Confirmation", console: Console) -> None:

@@ -1,25 +1,22 @@
 """What people see of sweeps: a line a study, once or again and again."""
 
 import contextlib
-import json
 import platform
 import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
-import typer
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.text import Text
 
-from scalelab.console import grid
+from scalelab.answering import Answer
+from scalelab.console import duration, energy, grid, prefixed
 from scalelab.errors import Refused
 from scalelab.machine import matmul_peak
 from scalelab.status import Look, Peaks, State, StudyStatus, known_peaks, studies_as_json
 
-KWH = 3.6e6  # joules
-PREFIXES = ((1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 ENDED = (State.OK, State.DIVERGED)
 
 
@@ -28,7 +25,7 @@ def status(
     console: Console,
     *,
     every: float | None = None,
-    as_json: bool = False,
+    answer: Answer | None = None,
     measure_peak: bool = False,
     sleep: Callable[[float], None] = time.sleep,
 ) -> None:
@@ -38,7 +35,7 @@ def status(
         folders: of runs, studies or several studies.
         console: where to; a table that is looked at again replaces itself there if it is a terminal.
         every: look again after so many seconds, until nothing is running or waiting; None: once.
-        as_json: a JSON document a look, in one line where there are several.
+        answer: where to give JSON types instead, an object a look, in one line where there are several.
         measure_peak: measure this machine's matmul peak for what was trained here, where it is not known.
         sleep: how to wait.
 
@@ -50,10 +47,9 @@ def status(
     if measure_peak:
         measure(studies)
     with contextlib.suppress(KeyboardInterrupt):  # how one stops watching
-        if as_json:
+        if answer is not None:
             for found in _looks(seen, studies, every, sleep):
-                plain = studies_as_json(found, known_peaks(found))
-                typer.echo(json.dumps(plain, indent=None if every else 1, allow_nan=False))
+                answer({"studies": studies_as_json(found, known_peaks(found))}, indent=None if every else 1)
         elif every is None or not console.is_terminal:
             for found in _looks(seen, studies, every, sleep):
                 console.print(shown(found, known_peaks(found)))
@@ -133,37 +129,3 @@ def _count(state: State, study: StudyStatus) -> str | None:
 def _tokens(study: StudyStatus) -> str:
     least = "≥ " if study.horizons_unknown else ""
     return f"{prefixed(study.tokens)} of {least}{prefixed(study.tokens_total)}"
-
-
-def prefixed(value: float) -> str:
-    """A count with an SI prefix and three digits.
-
-    >>> prefixed(51_200), prefixed(4.12e10), prefixed(999)
-    ('51.2 k', '41.2 G', '999')
-    """
-    for size, prefix in PREFIXES:
-        if value >= size:
-            return f"{value / size:.3g} {prefix}" if value < 999.5 * size else f"{value / size:,.0f} {prefix}"
-    return f"{value:.0f}"
-
-
-def energy(joules: float) -> str:
-    """Joules, from a hundredth of a kilowatt-hour on in those.
-
-    >>> energy(1234.5), energy(4.5e5)
-    ('1.23 kJ', '0.125 kWh')
-    """
-    return f"{joules / KWH:.3g} kWh" if joules >= KWH / 100 else f"{prefixed(joules)}J"
-
-
-def duration(seconds: float) -> str:
-    """A time in the two units that matter, what is smaller left out.
-
-    >>> duration(42), duration(75), duration(5_400), duration(200_000)
-    ('42 s', '1 min 15 s', '1 h 30 min', '2 d 7 h')
-    """
-    whole = round(seconds)
-    for size, unit, part, smaller in ((86_400, "d", 3_600, "h"), (3_600, "h", 60, "min"), (60, "min", 1, "s")):
-        if whole >= size:
-            return f"{whole // size} {unit} {whole % size // part} {smaller}"
-    return f"{whole} s"

@@ -439,6 +439,10 @@ SPECS: dict[str, RunSpec] = {
         horizon=Horizon(tokens=640, batch_tokens=64, schedule="wsd", warmup_fraction=0.2, decay_fraction=0.3,
                         final_lr_ratio=0.1),
     ),
+    "warm-up in tokens": replace(
+        make_spec(dtype="bfloat16"),
+        horizon=Horizon(tokens=640, batch_tokens=64, schedule="cosine", warmup_fraction=0.0, warmup_tokens=128),
+    ),
     "multipliers": make_spec(
         hparams={
             "lr": 1 / 3, "eps": 1e-12, "beta2": 0.999, "init_gain": 0.5, "embedding_std": 0.02,

@@ -383,7 +383,7 @@ def test_the_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_json(tmp_path: Path) -> None:
     ended(tmp_path, energy_joules=30.0)
-    (study,) = json.loads(scalelab("status", str(tmp_path), "--json").stdout)
+    (study,) = json.loads(scalelab("status", str(tmp_path), "--json").stdout)["studies"]
     assert study == {
         "folder": str(tmp_path), "runs": 1, "states": dict.fromkeys(State, 0) | {"OK": 1}, "tokens": 640,
         "tokens_total": 640, "horizons_unknown": 0, "flops": 640 * PER_TOKEN, "seconds": 2.0,
@@ -408,7 +408,7 @@ def test_a_peak_is_shown_where_it_is_known_and_measured_where_asked(
     assert "of peak" not in scalelab("status", str(tmp_path / "here")).stdout
     assert known_peaks(look([tmp_path / "here"])) == {}
     assert "of peak" in scalelab("status", str(tmp_path / "here"), "--measure-peak").stdout
-    (study,) = json.loads(scalelab("status", str(tmp_path / "here"), "--json").stdout)
+    (study,) = json.loads(scalelab("status", str(tmp_path / "here"), "--json").stdout)["studies"]
     (peak,) = known_peaks(look([tmp_path / "here"])).values()
     assert study["peak_share"] == pytest.approx(640 * PER_TOKEN / 1e-3 / peak.flops_per_second)
 

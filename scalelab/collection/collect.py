@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,10 @@ class Collected:
         left = [f"{count} {what}" for what, count in counts.items() if count]
         said = f"{self.study / COLLECTION_FILE}: {self.runs} runs, {self.new} new"
         return "; ".join([said, *left])
+
+    def as_plain(self) -> dict[str, Any]:
+        """JSON types, the file included."""
+        return asdict(self) | {"study": str(self.study), "file": str(self.study / COLLECTION_FILE)}
 
 
 def collect(folder: Path) -> list[Collected]:

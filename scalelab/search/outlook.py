@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from rich.console import Console
@@ -56,6 +56,24 @@ def outlook(problem: Problem) -> Outlook:
         left=left, tests_left=len(tests), rule=rule,
         notes=() if rule is None else tuple(notes(problem, rule, sampler)),
     )  # fmt: skip
+
+
+def as_plain(found: Outlook) -> dict[str, Any]:
+    """The same as JSON types; the two specs by what a run costs."""
+    settings = found.problem.settings
+    return {
+        "study": found.problem.name, "sampler": settings.sampler_name, "objectives": list(settings.objectives),
+        "space": list(map(str, found.problem.space.parameters)), "budget_flops": settings.budget_flops,
+        "run_flops": [found.cheapest.cost_flops, found.dearest.cost_flops], "trials_told": found.past.told,
+        "trials_left": found.left, "tests_left": found.tests_left, "notes": list(found.notes),
+    }  # fmt: skip
+
+
+def result_as_plain(problem: Problem) -> dict[str, Any]:
+    """What a search has found, as JSON types."""
+    study = existing(problem)
+    past = history(study, rule_in(problem, study))
+    return asdict(result_of(problem, past, kept_recommendation(problem.folder)))
 
 
 def show_outlook(found: Outlook, console: Console) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from rich.console import Console
 
 from scalelab import commands
+from scalelab.answering import Answer, no_answer
 from scalelab.console import say
 from scalelab.errors import Refused
 from scalelab.search.loop import search
@@ -34,8 +35,8 @@ def check(request: Request, problem: Problem) -> None:
         raise Refused(f"{file} is no folder: set out or study")
 
 
-def conduct(request: Request, console: Console) -> int:
-    """Show what is to be done, do it here, show what came; 0 when the search went to its end."""
+def conduct(request: Request, console: Console, answer: Answer = no_answer) -> int:
+    """Show what is to be done, do it here, show what came, and answer with it; 0 when it went to its end."""
     with in_its_folder(request):
         asked = request.asked
         problem = problem_of(asked)
@@ -47,7 +48,7 @@ def conduct(request: Request, console: Console) -> int:
                 work(request, console)
 
         try:
-            return commands.search(asked, launched, console=console, dry_run=False)
+            return commands.search(asked, launched, console=console, dry_run=False, answer=answer)
         except KeyboardInterrupt:
             return interrupted(problem.folder, console)
 
@@ -77,7 +78,7 @@ def detach(request: Request, console: Console) -> None:
         say(console, f"  scalelab search {what} {folder}")
 
 
-def attach(study: Path, console: Console) -> int:
+def attach(study: Path, console: Console, answer: Answer = no_answer) -> int:
     """Watch a search as long as anybody is at work on it, then do what is left; the exit status is `conduct`'s."""
     request = read_request(study)
     with in_its_folder(request):
@@ -86,7 +87,7 @@ def attach(study: Path, console: Console) -> int:
             watch(problem.folder, problem, console)
         except KeyboardInterrupt:
             return interrupted(problem.folder, console)
-        return conduct(request, console)
+        return conduct(request, console, answer)
 
 
 def _several(request: Request, problem: Problem, console: Console) -> None:

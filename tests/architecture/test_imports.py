@@ -26,23 +26,26 @@ ORDER: tuple[tuple[str, ...], ...] = (
     ("laws",),
     ("samplers", "pruners"),
     ("config", "readers", "recipe"),
-    ("target", "confirm", "trackers", "evidence", "overrides", "explain", "search_views"),
+    ("target", "confirm", "trackers", "evidence", "overrides", "explain", "search_views", "tables_json"),
     ("composing", "hydra_errors", "preflight"),
-    ("recommend", "exporters"),
+    ("recommend", "exporters", "doctor"),
     ("networks",),
     ("optim",),
     ("modules",),
     ("train", "probe", "command"),
     ("jobs", "lr_range"),
-    ("plots", "progress", "status", "show_tables", "show_explained", "show_checks", "catalogue_tables"),
-    ("report", "show", "show_laws", "plan", "catalogue", "plots_checks", "show_lr_range", "show_search", "show_status"),
-    ("sizes",),
+    ("plots", "progress", "status", "show_tables", "show_explained", "show_checks", "catalogue_tables",
+     "search_json", "show_doctor"),
+    ("report", "show", "show_laws", "plan", "catalogue", "plots_checks", "show_lr_range", "show_search", "show_status",
+     "show_export"),
+    ("sizes", "plan_json"),
     ("checks", "fitting", "ranging", "search"),
     ("workers",),
     ("engines",),
     ("launch",),
     ("commands",),
     ("searching",),
+    ("cli_group", "completion"),
     ("cli_recipe", "cli_search", "cli_show"),
     ("cli",),
 )
@@ -139,7 +142,9 @@ def test_the_lower_rooms_import_nothing_heavy() -> None:
 
 def test_the_command_line_imports_nothing_but_its_own_tools() -> None:
     allowed = {
-        "scalelab.errors.Refused", "scalelab.answering.answering", "scalelab.answering.console",
+        "scalelab.errors.Refused", "scalelab.completion",
+        *(f"scalelab.answering.{name}" for name in ("FINE", "HELP", "NO", "AsJson", "answering", "console")),
+        *(f"scalelab.cli_group.{name}" for name in ("BEFORE", "LAWS", "RUN", "InOrder")),
         "scalelab.cli_recipe", "scalelab.cli_search", "scalelab.cli_show",
     }  # fmt: skip
     tree = ast.parse((PACKAGE / "cli.py").read_text())
