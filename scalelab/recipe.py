@@ -21,8 +21,9 @@ RECIPE_VERSION = 3
 class LrChoice:
     """One way to the base learning rate at the target: value with 95 % interval, where it comes from, what it rests on.
 
-    `kind` is "theory" (the table carries it: the optimum is the same at every scale, pooled over the proxies),
-    "measured" (the fitted law, extrapolated) or "constant" (the pooled optimum, which the table does not claim).
+    `kind` is "averaged" (theory and measurement by their weights, at the rate that is expected to lose least), "theory"
+    (the table carries it: the optimum is the same at every scale, pooled over the proxies), "measured" (the fitted law,
+    extrapolated), "constant" (the pooled optimum, which the table does not claim), "published" or "asked".
     """
 
     kind: str

@@ -68,7 +68,7 @@ def notes(plan: Plan) -> tuple[str, ...]:
 
 
 EXPORTER = Exporter(
-    title="Megatron-LM",
+    title="Megatron-LM: megatron_args.sh, an array of flags, and scalelab_overrides.py for what no flag says",
     checked="megatron-core 0.19.2: every flag by its own parser; init, parameter groups, schedule and 20 steps in"
     " float64 of its GPTModel (local layers, CPU)",
     write=write,
