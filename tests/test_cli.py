@@ -115,17 +115,27 @@ def test_a_reader_that_goes_away_is_no_mistake(folder: Path) -> None:
     assert ran.returncode == 128 + signal.SIGPIPE and ran.stderr == b""
 
 
+def heeding_interruptions() -> None:
+    """A shell's background jobs ignore them, and so does all that they start."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_an_interruption_and_a_stop_have_their_status(folder: Path, number: signal.Signals, status: int) -> None:
     runs = [*TINY, "tokens=6400000"]
     process = subprocess.Popen(
-        [sys.executable, "-m", "scalelab.cli", "train", *runs, "--json"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
-    until = time.monotonic() + 60
-    while not list(folder.rglob("metrics.jsonl")) and time.monotonic() < until:
-        time.sleep(0.05)
-    process.send_signal(number)
-    said, told = process.communicate(timeout=60)
+        [sys.executable, "-m", "scalelab.cli", "train", *runs, "--json"], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        preexec_fn=heeding_interruptions,
+    )  # fmt: skip
+    try:
+        until = time.monotonic() + 60
+        while not list(folder.rglob("metrics.jsonl")) and time.monotonic() < until:
+            time.sleep(0.05)
+        process.send_signal(number)
+        said, told = process.communicate(timeout=60)
+    finally:
+        process.kill()
+        process.wait()
     assert process.returncode in (status, -number), told
     assert said == b"" and b"Traceback" not in told
 
