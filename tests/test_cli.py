@@ -124,8 +124,8 @@ def heeding_interruptions() -> None:
 def test_an_interruption_and_a_stop_have_their_status(folder: Path, number: signal.Signals, status: int) -> None:
     runs = [*TINY, "tokens=6400000"]
     process = subprocess.Popen(
-        [sys.executable, "-m", "scalelab.cli", "train", *runs, "--json"], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        preexec_fn=heeding_interruptions,
+        [sys.executable, "-m", "scalelab.cli", "train", *runs, "--json"], preexec_fn=heeding_interruptions,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )  # fmt: skip
     try:
         until = time.monotonic() + 60

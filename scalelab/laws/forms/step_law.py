@@ -28,8 +28,11 @@ STEP_LAW_LR = power_law(
             "columns": COLUMNS,
             "note": "AdamW, 2,048-token sequences, cosine to a fixed 1e-5; batch at its optimum too",
             "record": Record(
-                domain={"params": (2.147e8, 1.074e9), "tokens": TOKENS}, octaves=0.21, valley_percent=(0.42, 0.58),
-                held_out_percent=0.094, source=MEASURED,
+                domain={"params": (2.147e8, 1.074e9), "tokens": TOKENS},
+                octaves=0.21,
+                valley_percent=(0.42, 0.58),
+                held_out_percent=0.094,
+                source=MEASURED,
             ),
         }
     },
