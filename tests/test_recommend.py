@@ -256,7 +256,7 @@ def test_a_target_below_the_proxies_is_refused(flat: Laws) -> None:
 
 def test_a_broken_target_is_refused(flat: Laws) -> None:
     with pytest.raises(Refused, match="not a whole number of steps"):
-        recommend(flat, {"width": 256, "tokens": 1000})
+        recommend(flat, {"width": 256, "tokens": 1000, "batch_tokens": 64})
     with pytest.raises(Refused, match="heads=3 do not divide"):
         recommend(flat, {"width": 256, "heads": 3})
 

@@ -8,6 +8,7 @@ from scalelab.errors import Refused
 from scalelab.laws import PUBLISHED
 from scalelab.recipe import LrChoice, Regret, Value
 from scalelab.recommend.quoted import UNITS, Quoted, name_of, quoted
+from scalelab.recommend.values import trained
 from scalelab.spec import RunSpec
 
 NO_RUN = "no run of yours stands behind this recipe: every value is somebody else's, for their data and networks"
@@ -61,9 +62,7 @@ def values(
                 source="asked" if at is None else "published", rests_on=ASKED if at is None else at.rests_on + rounded,
             )
         )  # fmt: skip
-    trained = spec.horizon.tokens
-    whole = "" if trained == tokens else f"; of {tokens:,} these are whole steps"
-    rows.append(Value(name="tokens", value=float(trained), unit="tokens", source="asked", rests_on=ASKED + whole))
+    rows += trained(spec, tokens)
     if loss is not None:
         rows.append(Value(name="loss", value=loss.value, unit="nats", source="published", rests_on=loss.rests_on))
     return rows

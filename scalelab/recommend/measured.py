@@ -27,7 +27,7 @@ from scalelab.recommend.belief import Belief, believed
 from scalelab.recommend.cautions import cautions
 from scalelab.recommend.confirming import next_runs
 from scalelab.recommend.regret import level, regrets, safest
-from scalelab.recommend.values import settled
+from scalelab.recommend.values import settled, trained
 from scalelab.spec import RunSpec
 from scalelab.target import target_spec
 
@@ -42,7 +42,7 @@ def recommend(
     Args:
         laws: what `scalelab fit` made of run folders (files carry no full specification).
         target: width, and what else differs from the largest proxy: depth, tokens, batch_tokens, heads, ffn, … Without
-            batch_tokens the batch is chosen.
+            batch_tokens the batch is chosen, and tokens are rounded to whole steps of it.
         parametrization: whose recipe, where the laws hold several.
         optimizer: likewise.
 
@@ -62,8 +62,6 @@ def recommend(
         spec, _belief(group, spec, proxy), asked="batch_tokens" in target,
         tokens=target.get("tokens", spec.horizon.tokens), swept_tokens=swept.get("tokens", (0.0, math.inf)),
     )  # fmt: skip
-    if chosen_batch.value.source == "proxies":
-        target_spec(proxy, target)  # refuses what is no whole number of steps of it
     belief, spec = _belief(group, chosen_batch.spec, proxy), chosen_batch.spec
     inputs = _inputs(spec)
     logs = {"batch_tokens": math.log(spec.horizon.batch_tokens)}
@@ -90,8 +88,8 @@ def recommend(
         why=why,
         choices=tuple(choices.values()),
         values=(
-            _rate_value(chosen, belief, claims), chosen_batch.value, decay.value, *([tau] if tau else []),
-            *settled(resolved),
+            _rate_value(chosen, belief, claims), *trained(resolved, target.get("tokens")), chosen_batch.value,
+            decay.value, *([tau] if tau else []), *settled(resolved),
         ),
         regrets=lost,
         confirm=next_runs(group.joint, proxy, resolved, nats=at.nats),

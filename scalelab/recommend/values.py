@@ -12,6 +12,14 @@ HAD = "as every proxy had it; not swept, so how far from its best nobody knows"
 MULTIPLIERS = ("embedding", "attention", "residual", "logits")
 
 
+def trained(spec: RunSpec, asked: int | None) -> Iterator[Value]:
+    """The tokens of a run that were asked for, whole steps of its batch."""
+    if asked is not None:
+        tokens = spec.horizon.tokens
+        whole = "" if tokens == asked else f"; of {asked:,} these are whole steps"
+        yield Value(name="tokens", value=float(tokens), unit="tokens", source="asked", rests_on=f"as you said{whole}")
+
+
 def settled(spec: RunSpec) -> Iterator[Value]:
     """Warmup, schedule, betas, eps, clipping, init and multipliers of a target."""
     horizon, hparams = spec.horizon, spec.hparams

@@ -87,6 +87,8 @@ def test_the_batch_that_is_asked_for_stays_and_its_price_is_shown(swept: Laws, r
 def test_tokens_are_rounded_to_whole_steps_of_a_batch_that_is_chosen(swept: Laws) -> None:
     found = recommend(swept, {"width": 256, "tokens": 1_000_000})
     assert found.target["batch_tokens"] == 1024 and found.target["tokens"] == 977 * 1024
+    (said,) = (value for value in found.values if value.name == "tokens")
+    assert said.value == 977 * 1024 and said.rests_on == "as you said; of 1,000,000 these are whole steps"
     with pytest.raises(Refused, match="not a whole number of steps"):
         recommend(swept, {"width": 256, "tokens": 1_000_000, "batch_tokens": 1024})
     own = recommend(swept, {"width": 256, "tokens": 82_000})  # the best batch is the proxies' own or its neighbour
