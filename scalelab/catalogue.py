@@ -1,6 +1,7 @@
 """What is available, generated from the registries: the tables of the README, and nothing typed in twice.
 
-`python -m scalelab.catalogue README.md` rewrites what stands between `<!-- NAME -->` and `<!-- /NAME -->`.
+`python -m scalelab.catalogue README.md` rewrites what stands between `<!-- NAME -->` and `<!-- /NAME -->`; what is
+measured it takes from analysis/ and benchmarks/ beside the page.
 """
 
 import math
@@ -10,6 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from scalelab import catalogue_tables
+from scalelab.catalogue_measured import measured
 from scalelab.data import CORPORA, EXTERNAL
 from scalelab.hparams import SCHEDULES
 from scalelab.laws import LAWS, PUBLISHED, Law, Published
@@ -28,6 +30,8 @@ TABLES: dict[str, Callable[[], catalogue_tables.Rows]] = {
     "optimizers": catalogue_tables.optimizers,
     "samplers": catalogue_tables.samplers,
     "exporters": catalogue_tables.exporters,
+    "corpora": catalogue_tables.corpora,
+    "pruners": catalogue_tables.pruners,
 }
 
 
@@ -43,9 +47,10 @@ def markdown(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "\n".join("|---" * len(columns) + "|" if line[0] == "---" else f"| {' | '.join(line)} |" for line in lines)
 
 
-def blocks() -> dict[str, str]:
-    """Each generated part of the README by its name."""
+def blocks(root: Path) -> dict[str, str]:
+    """Each generated part of the README of the checkout `root`, by its name."""
     return {
+        **{name: markdown(*rows) for name, rows in measured(root).items()},
         **{name: markdown(*rows()) for name, rows in TABLES.items()},
         "policies": markdown(
             ("`weight_decay_policy=`", "what it holds", "source"),
@@ -98,9 +103,9 @@ def _names(registry: Iterable[str]) -> str:
     return ", ".join(f"`{name}`" for name in registry)
 
 
-def rewritten(text: str) -> str:
-    """A page with every generated part replaced by what the registries say now."""
-    for name, block in blocks().items():
+def rewritten(text: str, root: Path) -> str:
+    """A page with every generated part replaced by what registries and measurements say now."""
+    for name, block in blocks(root).items():
         start, end = f"<!-- {name} -->\n", f"<!-- /{name} -->"
         text = re.sub(f"{start}.*?{end}", (start + block + "\n" + end).replace("\\", r"\\"), text, flags=re.DOTALL)
     return text
@@ -108,4 +113,4 @@ def rewritten(text: str) -> str:
 
 if __name__ == "__main__":
     page = Path(sys.argv[1])
-    page.write_text(rewritten(page.read_text()))
+    page.write_text(rewritten(page.read_text(), page.resolve().parent))

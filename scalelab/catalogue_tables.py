@@ -9,12 +9,14 @@ import yaml
 
 from scalelab.compare import difference
 from scalelab.config import config_dir
+from scalelab.data import CORPORA, EXTERNAL
 from scalelab.exporters import EXPORTERS, NOT_RIGHT
 from scalelab.optimizers import OPTIMIZERS, Optimizer, optimizer_kind
 from scalelab.parametrizations import PUBLISHED, TABLES, Family, Parametrization, Role, Site
 from scalelab.parametrizations.everett import EVERETT
 from scalelab.parametrizations.proofs import PROOFS
 from scalelab.parametrizations.table import Rule
+from scalelab.pruners import PRUNERS
 from scalelab.scale import Power
 
 Rows = tuple[Sequence[str], Iterable[Sequence[str]]]
@@ -30,6 +32,24 @@ SAMPLERS = {  # a file of conf/hydra/sweeper/sampler/ → what it is, source
     "random": ("independent draws", "Bergstra & Bengio (2012), JMLR 13"),
     "grid": ("every combination, in a random order; no intervals", "—"),
 }  # fmt: skip
+CORPUS = {  # a corpus → what it is
+    "embedded": "6.6 MB of public-domain English in the package (Austen, Shakespeare, Milton): first steps and small"
+    " proxies",
+    "enwik8": "100 MB of Wikipedia, one verified fetch from the Python package index, cached in `$SCALELAB_CACHE`;"
+    " 90/5/5",
+    "pysrc": "the Python sources of your installation",
+    "digits": "1,797 handwritten digits of 8×8 pixels, for the image models: `context=64`",
+    "memmap": "your tokens: nanoGPT `.bin`, Megatron `.bin`/`.idx`, a text file; `data=memmap data.path=…`",
+    EXTERNAL: "a command's own (`trainer=command`), named by `data.dataset`; scalelab never sees it",
+}  # fmt: skip
+STOPS = {  # a pruner → which run it stops
+    "hyperband": "that is not among the best 1/η at a rung, η³, η², η times below the horizon (arXiv:1603.06560)",
+    "idhb": "likewise; launch again with larger `tokens`, and the best go on from their checkpoints (arXiv:2302.00511)",
+    "median": "that is worse than the median of those that ended, at a quarter and at half of the horizon",
+    "curve": "that cannot become the best any more, but with a stated risk (split conformal; the first trials"
+    " calibrate)",
+    "wilcoxon": "between its `tuning_seeds`, where it is worse than the best setting on the same seeds",
+}
 SHOWN = {"AdamW": Family.ADAM, "SGD": Family.SGD, "Adafactor": Family.ADAFACTOR, "Muon": Family.MUON}
 
 
@@ -111,6 +131,16 @@ def samplers() -> Rows:
         target: str = settings.get("sampler", settings)["_target_"]  # that of CARBS sets objectives beside itself
         rows.append((f"`{name}`", *SAMPLERS[name], f"`{target}`"))
     return ("`hydra/sweeper/sampler=`", "what it is", "source", "class"), rows
+
+
+def corpora() -> Rows:
+    """What can be trained on."""
+    return ("corpus", "what it is"), [(f"`{name}`", CORPUS[name]) for name in (*CORPORA, EXTERNAL)]
+
+
+def pruners() -> Rows:
+    """What ends runs that will not win."""
+    return ("pruner", "stops a run"), [(f"`{name}`", STOPS[name]) for name in PRUNERS]
 
 
 def exporters() -> Rows:

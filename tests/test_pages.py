@@ -2,6 +2,7 @@
 
 import ast
 import functools
+import itertools
 import re
 
 import pytest
@@ -18,8 +19,23 @@ CITED = sorted({(name, t, proof.slow) for name, proofs in PROOFS.items() for pro
 
 def test_the_tables_of_the_readme_are_those_of_the_registries() -> None:
     page = (ROOT / "README.md").read_text()
-    assert rewritten(page) == page, "run: python -m scalelab.catalogue README.md"
-    assert all(block in page for block in blocks().values())
+    assert rewritten(page, ROOT) == page, "run: python -m scalelab.catalogue README.md"
+    assert all(block in page for block in blocks(ROOT).values())
+
+
+def test_every_table_of_the_page_is_generated_or_its_rows_name_their_tests() -> None:
+    page = (ROOT / "README.md").read_text()
+    for name in blocks(ROOT):
+        page = re.sub(f"<!-- {name} -->.*?<!-- /{name} -->", "", page, flags=re.DOTALL)
+    rows = re.findall(r"^\|.*\|$", page, flags=re.MULTILINE)
+    heads = [row for row, below in itertools.pairwise(rows) if set(below) <= set("|-")]
+    assert [head.rsplit("|", 2)[1].strip() for head in heads] == ["test"] * 2
+    reproductions = functions("tests/laws/test_reproductions.py")
+    for row in rows:
+        if row in heads or set(row) <= set("|-"):
+            continue
+        for named in re.findall(r"`([^`]+)`", row.rsplit("|", 2)[1]) or [""]:
+            assert named in reproductions or (named.startswith("tests/") and (ROOT / named).exists()), row
 
 
 def examples() -> dict[str, list[str]]:
