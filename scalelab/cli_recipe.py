@@ -38,6 +38,10 @@ def recommend(
         list[str] | None,
         typer.Option("--target", "-t", help="width=… depth=… tokens=1T batch_tokens=…; repeat or quote."),
     ] = None,
+    vocab: Annotated[
+        int | None,
+        typer.Option(help="With --published: tokens in the vocabulary.", min=1, show_default=False),
+    ] = None,
     parametrization: Annotated[
         str | None,
         typer.Option(
@@ -68,19 +72,24 @@ def recommend(
         from scalelab.laws import read as read_laws
         from scalelab.recipe import write_recipe
         from scalelab.spec import as_plain
-        from scalelab.target import parse_target, parted
+        from scalelab.target import TARGET_KEYS, parse_target, parted
         from scalelab.trackers.artifacts import accepted_place, keep
 
         if published == "list":
             rows = list(room.listing())
             console.print(show.grid("", columns := ("name", "gives", "law", "source"), rows, left=4))
-            answer([dict(zip(columns, row, strict=True)) for row in rows])
+            answer({"published": [dict(zip(columns, row, strict=True)) for row in rows]})
             return
         if laws is None and published is None:
             raise Refused("give --laws laws.json, which `scalelab fit` writes, or --published NAME (`list` names them)")
         aimed, overrides = parted(words or [])
         if laws is not None and overrides:
-            raise Refused(f"{overrides[0]!r} with --laws, whose runs say what is trained: only with --published")
+            raise Refused(
+                f"{overrides[0]!r} is no part of a target, and with --laws all else is as the runs had it; accepted are"
+                f" {', '.join(TARGET_KEYS)}"
+            )
+        if laws is not None and vocab is not None:
+            raise Refused("--vocab with --laws, whose runs had a vocabulary of their own: only with --published")
         if laws is None and (parametrization or optimizer):
             raise Refused("-p and --optimizer choose among your laws: with --published say parametrization=… after --")
         for name in framework or []:
@@ -93,7 +102,9 @@ def recommend(
             recipe = recipe if published is None else room.with_published(recipe, published)
         else:
             assert published is not None
-            recipe = room.asked(published, aim, overrides)
+            recipe = room.asked(published, aim, overrides, vocab=vocab)
+        for name in framework or []:
+            exporters.made(recipe, name, {})  # refuses before anything is written
         write_recipe(recipe, out)
         show.recipe(recipe, console)
         show.say(console, f"written: {out}")
@@ -121,7 +132,7 @@ def export(
 ) -> None:
     """Write a recipe in the words of training frameworks: each expresses, folds into the weights, or refuses.
 
-    Several frameworks have a folder of their name each.
+    Each has a folder of its name below the one that is given.
     """
     with answering(json) as answer:
         from scalelab import exporters, show_export
@@ -157,10 +168,10 @@ def confirm(
         swept = readers.read(proxies) if proxies else None
         at_target = readers.read(runs)
         found = room.confirm(read_recipe(recipe), at_target, proxies=swept)
-        show.confirmation(found, console)
         if out is not None:
             room.write(found, out)
             report.save(plots.target(found), out, "target")
+        show.confirmation(found, console)
         answer(room.plain(found))
 
 

@@ -13,15 +13,19 @@ CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u20
 KWH = 3.6e6  # joules
 PREFIXES = ((1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 
+SHORT = 16  # characters of a cell that stays in one piece: a run's fingerprint is copied
+
 
 def grid(heading: str, columns: Sequence[str], rows: Iterable[Sequence[str]], *, left: int = 1) -> Table:
     """A table with the first `left` columns to the left and numbers to the right; no cell is ever cut."""
     title = Text(harmless(heading), style="table.title") if heading else None
     table = Table(title=title, title_justify="left", header_style="bold", box=None, pad_edge=False)
+    texts = [[str(cell) for cell in row] for row in rows]
     for index, column in enumerate(columns):
         name = Text(harmless(column))
-        table.add_column(name, justify="left" if index < left else "right", overflow="fold", no_wrap=index >= left)
-    for row in rows:
+        whole = index >= left or all(len(row[index]) <= SHORT for row in texts)
+        table.add_column(name, justify="left" if index < left else "right", overflow="fold", no_wrap=whole)
+    for row in texts:
         table.add_row(*(Text(harmless(cell)) for cell in row))
     return table
 

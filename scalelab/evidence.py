@@ -5,7 +5,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from scalelab.laws import GroupLaws, Laws
-from scalelab.parametrizations import table
 from scalelab.recipe import LrChoice
 from scalelab.spec import RunSpec
 
@@ -61,13 +60,14 @@ def warnings(
     spec: RunSpec,
     proxy: RunSpec,
     *,
+    claims: Sequence[str],
     assumed: Sequence[str] = (),
 ) -> Iterable[str]:
     """What a reader of the recipe should know before trusting it, in plain words.
 
-    `assumed` says by what the learning rate was moved to another batch, where no law of these runs says it.
+    `claims` are the scales over which the table transfers; `assumed` says by what the learning rate was moved to
+    another batch, where no law of these runs says it.
     """
-    claims = table(spec.parametrization).transfers
     for name, (low, high) in domain(group).items():
         if name == "batch_tokens":
             continue
@@ -76,8 +76,7 @@ def warnings(
             continue
         beyond = f"{name} {inputs[name]:g} is ×{inputs[name] / high:.3g} beyond"
         if low == high and name != "width":
-            table_alone = "only the table to follow, and intervals and regrets take its word"
-            follows = table_alone if name in claims else f"no law in {name}"
+            follows = "only the table to follow" if name in claims else f"no law in {name}"
             yield f"{beyond} the proxies', which all had {high:g}: there is {follows}"
         else:
             far = " (more than a decade: confirm at a size between)" if decades > FAR_DECADES else ""

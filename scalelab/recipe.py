@@ -4,17 +4,30 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import yaml
 
 from scalelab import __version__
 from scalelab.errors import Refused
 from scalelab.files import write_atomically
-from scalelab.resolve import Group
-from scalelab.spec import as_plain
+from scalelab.models import count_params
+from scalelab.resolve import Group, betas, groups, multipliers, settings
+from scalelab.spec import Horizon, Hparams, RunSpec, as_plain, from_plain
+from scalelab.typed import Having, Number, OneOf, built
 
 RECIPE_VERSION = 3
+
+# What read_recipe accepts, as the docstrings below say it.
+KINDS = ("averaged", "theory", "measured", "constant", "published", "asked")
+SOURCES = ("theory", "law", "both", "published", "proxies", "asked", "convention")
+ORIGINS = ("sweep", "published")
+SHAPE = ("vocab", "context", "width", "depth", "heads", "kv_heads", "ffn")
+Positive = Annotated[float, Number(low=0, above=True)]
+NotNegative = Annotated[float, Number(low=0)]
+Bound = Annotated[float, Number(nan=True, infinite=True)]
+RateBound = Annotated[float, Number(low=0, nan=True, infinite=True)]
+Counts = Mapping[str, Annotated[int, Number(low=0)]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,10 +39,10 @@ class LrChoice:
     extrapolated), "constant" (the pooled optimum, which the table does not claim), "published" or "asked".
     """
 
-    kind: str
-    value: float
-    low: float
-    high: float
+    kind: Annotated[str, OneOf(KINDS)]
+    value: Positive
+    low: RateBound
+    high: RateBound
     law: str
     rests_on: str
 
@@ -47,13 +60,13 @@ class GroupRecipe:
     role: str
     family: str
     patterns: tuple[str, ...]
-    init_std: float
-    multiplier: float
-    lr: float
-    lr_low: float
-    lr_high: float
-    weight_decay: float
-    eps: float | None
+    init_std: NotNegative
+    multiplier: Positive
+    lr: NotNegative
+    lr_low: RateBound
+    lr_high: RateBound
+    weight_decay: NotNegative
+    eps: Positive | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,11 +80,11 @@ class Value:
 
     name: str
     value: float | str | None
-    low: float | None = None
-    high: float | None = None
+    low: Bound | None = None
+    high: Bound | None = None
     unit: str = ""
-    source: str
-    theory_weight: float | None = None
+    source: Annotated[str, OneOf(SOURCES)]
+    theory_weight: NotNegative | None = None
     rests_on: str
 
 
@@ -85,9 +98,9 @@ class Regret:
     """
 
     setting: str
-    factor: float
+    factor: Positive
     nats: float
-    high: float
+    high: Bound
     loss_percent: float | None
     compute_percent: float | None
 
@@ -98,7 +111,7 @@ class NextRun:
 
     overrides: tuple[str, ...]
     why: str
-    cost_flops: float
+    cost_flops: NotNegative
     risk_nats: float
     risk_after_nats: float
 
@@ -113,20 +126,20 @@ class Recipe:
     that. `spec` is the run as a `RunSpec` in plain types, `overrides` reproduce it with `scalelab train --recipe`.
     """
 
-    origin: str
+    origin: Annotated[str, OneOf(ORIGINS)]
     parametrization: str
     optimizer: str
-    target: Mapping[str, int]
-    base: Mapping[str, int]
-    params: Mapping[str, int]
-    cost_flops: float
+    target: Annotated[Counts, Having((*SHAPE, "tokens", "batch_tokens", "steps"))]
+    base: Annotated[Counts, Having(SHAPE)]
+    params: Annotated[Counts, Having(("non_embedding", "total"))]
+    cost_flops: NotNegative
     lr: LrChoice
     why: str
     choices: tuple[LrChoice, ...]
     values: tuple[Value, ...]
     regrets: tuple[Regret, ...]
     confirm: tuple[NextRun, ...]
-    run: Mapping[str, Any]
+    run: Annotated[Mapping[str, float | bool | str | None], Having(("schedule", "weight_decay"))]
     sites: Mapping[str, float]
     groups: tuple[GroupRecipe, ...]
     evidence: Mapping[str, Any]
@@ -146,13 +159,42 @@ def write_recipe(recipe: Recipe, path: Path) -> None:
     write_atomically(path, yaml.safe_dump(plain, sort_keys=False, width=120, allow_unicode=True))
 
 
+def resolved(spec: RunSpec, lr: LrChoice) -> dict[str, Any]:
+    """The fields of a recipe that its spec and the interval of its learning rate say."""
+    sites, params = multipliers(spec), count_params(spec)
+    hparams = {name: value for name, value in as_plain(spec.hparams).items() if name != "lr"}
+    return {
+        "parametrization": spec.parametrization,
+        "optimizer": spec.optimizer,
+        "target": {**spec.shape.as_dict(), "tokens": spec.horizon.tokens, "batch_tokens": spec.horizon.batch_tokens,
+                   "steps": spec.horizon.steps},
+        "base": spec.base.as_dict(),
+        "params": {"non_embedding": params.non_embedding, "total": params.total},
+        "cost_flops": float(spec.cost_flops),
+        "run": {**as_plain(spec.horizon), **hparams, **dict(zip(("beta1", "beta2"), betas(spec), strict=True))},
+        "sites": {"softmax_scale": sites.attention, "residual_branch": sites.residual,
+                  "embedding": spec.hparams.embedding_multiplier},
+        "groups": tuple(
+            GroupRecipe(
+                role=str(g.role), family=str(g.family), patterns=patterns(g), init_std=g.init_std,
+                multiplier=g.multiplier, lr=g.lr, lr_low=g.lr * lr.low / lr.value, lr_high=g.lr * lr.high / lr.value,
+                weight_decay=g.weight_decay, eps=g.eps,
+            )
+            for g in groups(settings(spec))
+        ),
+    }  # fmt: skip
+
+
 def read_recipe(path: Path) -> Recipe:
-    """Read recipe.yaml; `Refused` where it is missing, corrupt or something else."""
+    """Read recipe.yaml; `Refused` where it is missing, corrupt or something else, or a value is no value of its field.
+
+    Whether its fields agree with its `spec` is not asked: exporters do.
+    """
     try:
         plain = yaml.safe_load(path.read_text())
     except FileNotFoundError:
         raise Refused(f"{path} does not exist: `scalelab recommend` writes a recipe.yaml") from None
-    except (yaml.YAMLError, UnicodeDecodeError, IsADirectoryError) as error:
+    except (yaml.YAMLError, ValueError, IsADirectoryError, RecursionError) as error:
         raise Refused(f"{path} is not a recipe: {str(error).splitlines()[0]}") from None
     if not isinstance(plain, dict) or plain.get("kind") != "scalelab recipe" or plain.get("version") != RECIPE_VERSION:
         raise Refused(f"{path} is not a scalelab recipe of version {RECIPE_VERSION}: `scalelab recommend` writes one")
@@ -160,26 +202,20 @@ def read_recipe(path: Path) -> Recipe:
     if missing:
         raise Refused(f"{path} lacks {', '.join(missing)}: write it again with `scalelab recommend`")
     try:
-        return _recipe({field.name: plain[field.name] for field in fields(Recipe)})
-    except (KeyError, TypeError, ValueError, IndexError) as error:
-        raise Refused(f"{path} is damaged ({error}): write it again with `scalelab recommend`") from None
+        return recipe_of({field.name: plain[field.name] for field in fields(Recipe)})
+    except Refused as refused:
+        raise Refused(f"{path} is damaged ({refused}): write it again with `scalelab recommend`") from None
 
 
-def _choice(values: Mapping[str, Any]) -> LrChoice:
-    return LrChoice(**{**values, **{name: float(values[name]) for name in ("value", "low", "high")}})
-
-
-def _recipe(values: Mapping[str, Any]) -> Recipe:
-    return Recipe(
-        **{
-            **values,
-            "lr": _choice(values["lr"]),
-            "choices": tuple(_choice(choice) for choice in values["choices"]),
-            "values": tuple(Value(**value) for value in values["values"]),
-            "regrets": tuple(Regret(**regret) for regret in values["regrets"]),
-            "confirm": tuple(NextRun(**{**run, "overrides": tuple(run["overrides"])}) for run in values["confirm"]),
-            "groups": tuple(GroupRecipe(**{**g, "patterns": tuple(g["patterns"])}) for g in values["groups"]),
-            "warnings": tuple(values["warnings"]),
-            "overrides": tuple(values["overrides"]),
-        }
-    )
+def recipe_of(plain: Mapping[str, Any]) -> Recipe:
+    """The recipe that `as_plain` wrote; `Refused` where a field is missing or unknown, of another type or no value."""
+    try:
+        recipe: Recipe = built(Recipe, plain)
+        for part, known in ((Horizon, {}), (Hparams, {"lr": recipe.lr.value})):
+            own = {field.name: recipe.run[field.name] for field in fields(part) if field.name in recipe.run}
+            built(part, {**own, **known}, "run")
+        built(RunSpec, {**recipe.spec, "command": None}, "spec")
+        from_plain(recipe.spec)
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
+        raise Refused(" ".join(str(error).split())) from None
+    return recipe

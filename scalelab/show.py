@@ -108,7 +108,10 @@ def _regrets(found: Recipe, console: Console) -> None:
         columns = ("expected regret", "nats", "95 % below", "% of loss", "% of compute")
         console.print(grid("", columns, rows))
         if found.regrets[0].compute_percent is None:
-            say(console, "no % of compute: no law of the loss says what more compute would give", "dim")
+            none = "for published laws it is not stated" if found.origin == "published" else (
+                "no law of the loss says what more compute would give"
+            )  # fmt: skip
+            say(console, f"no % of compute: {none}", "dim")
     else:
         say(console, "no regret is stated: see the warnings")
 

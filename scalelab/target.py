@@ -36,11 +36,16 @@ def parse_target(given: Iterable[str]) -> dict[str, int]:
     for name, text in named(given, TARGET_KEYS):
         if (name, text) == ("batch_tokens", "choose"):
             continue
+        if name in found:
+            raise Refused(f"--target {name} is given twice: {found[name]:,} and {text}")
         exact = whole(text)
         if exact is None and (written := number(text)) is not None and written.is_integer():
             exact = int(written)
         if exact is None or exact < 1:
-            raise Refused(f"--target {name}={text}: accepted is a positive whole number, such as 512, 1e9 or 1T")
+            choose = ", or choose" if name == "batch_tokens" else ""
+            raise Refused(
+                f"--target {name}={text}: accepted is a positive whole number, such as 512, 1e9 or 1T{choose}"
+            )
         found[name] = exact
     if "width" not in found:
         raise Refused("--target has no width: give width=… and, where they differ from the proxies', depth=… tokens=…")
@@ -59,8 +64,12 @@ def parted(words: Iterable[str]) -> tuple[list[str], list[str]]:
     return found
 
 
-def target_spec(proxy: RunSpec, target: Mapping[str, int]) -> RunSpec:
-    """The proxy's family at the target: head dimension, MLP ratio and query groups as in the proxies."""
+def target_spec(proxy: RunSpec, target: Mapping[str, int], own: Collection[str] = ()) -> RunSpec:
+    """The proxy's family at the target: head dimension, MLP ratio and query groups as in the proxies.
+
+    `own` are scales of the horizon ("tokens", "batch_tokens") in which the target is its own base, as each proxy was.
+    A warmup in tokens is rounded to whole steps of the batch, one at least.
+    """
     shape, width = proxy.shape, target["width"]
     if "heads" in target:
         heads = target["heads"]
@@ -73,10 +82,12 @@ def target_spec(proxy: RunSpec, target: Mapping[str, int]) -> RunSpec:
     else:
         heads = shape.heads
     kv_heads = target.get("kv_heads", heads * shape.kv_heads // shape.heads)
+    batch, warmup = target.get("batch_tokens", proxy.horizon.batch_tokens), proxy.horizon.warmup_tokens
     horizon = replace(
         proxy.horizon,
         tokens=target.get("tokens", proxy.horizon.tokens),
-        batch_tokens=target.get("batch_tokens", proxy.horizon.batch_tokens),
+        batch_tokens=batch,
+        warmup_tokens=max(round(warmup / batch), 1) * batch if warmup else warmup,
     )
     new = replace(
         shape,
@@ -88,15 +99,18 @@ def target_spec(proxy: RunSpec, target: Mapping[str, int]) -> RunSpec:
         experts=target.get("experts", shape.experts),
         top_k=target.get("top_k", shape.top_k),
     )
-    return _at_the_proxys_horizon(proxy, replace(proxy, shape=new, horizon=horizon, seed=0))
+    return _at_the_proxys_horizon(proxy, replace(proxy, shape=new, horizon=horizon, seed=0), own)
 
 
-def _at_the_proxys_horizon(proxy: RunSpec, spec: RunSpec) -> RunSpec:
+def _at_the_proxys_horizon(proxy: RunSpec, spec: RunSpec, own: Collection[str]) -> RunSpec:
     """The same with the proxy's horizon for its base, where that was the run's own and the rules depend on it."""
+    tokens, batch_tokens = (
+        None if name in own else getattr(proxy.horizon, name) for name in ("tokens", "batch_tokens")
+    )
     stated = replace(
         spec,
-        base_tokens=proxy.base_tokens or proxy.horizon.tokens,
-        base_batch_tokens=proxy.base_batch_tokens or proxy.horizon.batch_tokens,
+        base_tokens=proxy.base_tokens or tokens,
+        base_batch_tokens=proxy.base_batch_tokens or batch_tokens,
     )
     return spec if settings(stated) == settings(spec) else stated
 

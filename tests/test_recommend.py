@@ -180,8 +180,10 @@ def test_its_overrides_make_the_target(flat: Laws) -> None:
     recipe = recommend(flat, {"width": 256, "depth": 4, "tokens": 1280})
     (run,) = plan(recipe.overrides, multirun=False).runs
     base = make_spec(width=256, depth=4, tokens=1280)
-    decay = recipe.run["weight_decay"]  # another horizon, by Power Lines
-    assert decay == pytest.approx(0.1 * 2 ** (0.527 - 1))
+    decay = recipe.run["weight_decay"]  # another horizon, by Power Lines: at 2/8 of the tokens a parameter
+    params = count_params(base).non_embedding / count_params(make_spec(width=128)).non_embedding
+    assert params == pytest.approx(8, rel=0.01)
+    assert decay == pytest.approx(0.1 / 2 * (2 / params) ** 0.527)
     assert run.spec == replace(base, hparams=replace(base.hparams, lr=recipe.lr.value, weight_decay=decay))
 
 
@@ -386,9 +388,11 @@ def test_where_tokens_varied_the_measurement_is_taken(tmp_path: Path) -> None:
     for tokens in (640, 1280, 2560):
         loss = valley(centre=-6.0 - 0.3 * math.log2(tokens / 640))
         sweep(tmp_path, loss, widths=(64,), tokens=tokens)
-    recipe = recommend(laws_of(tmp_path), {"width": 128, "tokens": 5120})
+    laws = laws_of(tmp_path)
+    recipe, wider = (recommend(laws, {"width": width, "tokens": 5120}) for width in (64, 128))
     assert recipe.lr.kind == "measured" and "does not say how the optimum moves with tokens" in recipe.why
     assert math.log2(recipe.lr.value) == pytest.approx(-6.9, abs=0.15)
+    assert wider.lr.low < 0.8 * recipe.lr.low  # muP's claim in width was not tested
     assert isinstance(Horizon(**{k: v for k, v in recipe.run.items() if k in Horizon.__dataclass_fields__}), Horizon)
 
 

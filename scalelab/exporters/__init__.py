@@ -2,8 +2,9 @@
 
     Recipe → handed (every tensor's values) → fold (what the framework has no place for) → one file a framework
 
-To add one: a file here with an `Exporter`, and its line in `EXPORTERS`. tests/handoff/test_conformance.py then holds it
-to what all owe; a test of its own holds it against the framework: values read back, and 20 steps in float64.
+To add one: a file here with an `Exporter`, and its line in `EXPORTERS`. test_conformance.py, test_fields.py and
+test_hostile.py in tests/handoff then hold it to what all owe; a test of its own holds it against the framework: values
+read back, and 20 steps in float64.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -73,6 +74,8 @@ def made(recipe: Recipe, name: str, given: Mapping[str, str]) -> Export:
     for option in given:
         if option not in exporter.options:
             raise unknown(f"option of {name}", option, exporter.options)
+        if not given[option].isprintable():
+            raise Refused(f"{option}={given[option]!r}: accepted is text in one line, without control characters")
     defaults = {option: default for option, (default, _) in exporter.options.items()}
     return exporter.write(handoff(recipe), {**defaults, **given})
 
@@ -80,7 +83,7 @@ def made(recipe: Recipe, name: str, given: Mapping[str, str]) -> Export:
 def export_all(recipe: Recipe, names: Sequence[str], folder: Path, given: Mapping[str, str]) -> list[Exported]:
     """Write a recipe for several frameworks, or for none of them where one refuses. Raises as `made`.
 
-    Several have a folder of its name each. An option goes to each of them that has it.
+    Each has a folder of its name: files of two are never mixed. An option goes to each of them that has it.
     """
     known = {option for name in names for option in exporter_of(name).options}
     for option in given:
@@ -88,19 +91,19 @@ def export_all(recipe: Recipe, names: Sequence[str], folder: Path, given: Mappin
             raise unknown(f"option of {', '.join(names)}", option, known)
     exports = {name: made(recipe, name, {o: v for o, v in given.items() if o in EXPORTERS[name].options})
                for name in names}  # fmt: skip
-    found = []
-    for name, each in exports.items():
-        own = folder / name if len(exports) > 1 else folder
-        for file, text in each.files.items():
-            write_atomically(own / file, text)
-        found.append(Exported(name=name, files=[own / file for file in each.files], notes=each.notes))
-    return found
+    return [_written(name, each, folder / name) for name, each in exports.items()]
 
 
 def export(recipe: Recipe, name: str, folder: Path, given: Mapping[str, str]) -> tuple[list[Path], tuple[str, ...]]:
-    """Write a recipe for a framework below `folder`; the files, and the notes that go with them. Raises as `made`."""
-    (exported,) = export_all(recipe, [name], folder, given)
+    """Write a recipe for a framework into `folder`; the files, and the notes that go with them. Raises as `made`."""
+    exported = _written(name, made(recipe, name, given), folder)
     return exported.files, exported.notes
+
+
+def _written(name: str, each: Export, folder: Path) -> Exported:
+    for file, text in each.files.items():
+        write_atomically(folder / file, text)
+    return Exported(name=name, files=[folder / file for file in each.files], notes=each.notes)
 
 
 def options(given: Iterable[str]) -> dict[str, str]:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from scalelab import __version__
 from scalelab.errors import Refused
+from scalelab.exporters.edited import refuse_edited
+from scalelab.exporters.texts import harmless
 from scalelab.hparams import Horizon
 from scalelab.models import Tensor
 from scalelab.parametrizations import table
@@ -44,7 +46,7 @@ class Handed:
 
 @dataclass(frozen=True, kw_only=True)
 class Handoff:
-    """A recipe as an exporter takes it.
+    """A recipe as an exporter takes it; every text of it is one line, and may stand in a comment or a string.
 
     `attention` is the softmax scale, `residual` the factor on every branch, `embedding` that on what is looked up in
     the token table (not on positions). `folded` says what of these and of the tensors' own multipliers has gone into
@@ -90,12 +92,15 @@ class Handoff:
         return {each.name: each for each in self.tensors}
 
 
-def handoff(recipe: Recipe) -> Handoff:
+def handoff(given: Recipe) -> Handoff:
     """A recipe with every tensor of its target resolved.
 
     Raises:
-        Refused: where the recipe is for a unit-scaled network, whose operations no framework has.
+        Refused: where the recipe is for a unit-scaled network, whose operations no framework has; where it was edited,
+            and says other values than its spec.
     """
+    refuse_edited(given)
+    recipe = harmless(given)
     spec = from_plain(recipe.spec)
     if table(spec.parametrization).unit_scaled:
         raise Refused(

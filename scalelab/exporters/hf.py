@@ -4,7 +4,6 @@ A config has one initializer_range and TrainingArguments one learning rate, so t
 `param_groups`, in the names of transformers; scalelab_hf.py hands them to Trainer.
 """
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +14,7 @@ from scalelab.exporters import fold, param_groups
 from scalelab.exporters.exporter import Export, Exporter, check_kinds
 from scalelab.exporters.handed import Handed, Handoff
 from scalelab.exporters.hf_classes import CLASSES, adapted, chosen, config, theirs
+from scalelab.exporters.texts import count, json_text
 from scalelab.hparams import Horizon
 
 OPTIMIZERS = {"adamw": "adamw_torch", "sgd": "sgd"}  # TrainingArguments.optim
@@ -39,18 +39,14 @@ def write(given: Handoff, options: Mapping[str, str]) -> Export:
     head = f"# {given.provenance}\n"
     return Export(
         files={
-            "config.json": _json(config(run, model_type)),
-            "training_args.json": _json(arguments),
+            "config.json": json_text(config(run, model_type)),
+            "training_args.json": json_text(arguments),
             "scalelab_hf.py": head + SOURCE.read_text().replace(BESIDE, "import param_groups"),
             "param_groups.py": head + param_groups.SOURCE.read_text(),
-            "param_groups.json": _json(record),
+            "param_groups.json": json_text(record),
         },
         notes=notes,
     )
-
-
-def _json(plain: Mapping[str, Any]) -> str:
-    return json.dumps(plain, indent=2, ensure_ascii=False) + "\n"
 
 
 def _named(each: Handed) -> Handed:
@@ -64,8 +60,8 @@ def training_arguments(run: Handoff, options: Mapping[str, str]) -> dict[str, An
         Refused: where the sequences of a step do not divide by the processes and their batches.
     """
     spec, hparams, horizon = run.spec, run.spec.hparams, run.horizon
-    world = _count(options, "world_size")
-    rows = None if options[ROWS] == "all" else _count(options, ROWS)
+    world = count(options, "world_size")
+    rows = None if options[ROWS] == "all" else count(options, ROWS)
     if spec.sequences % (world * (rows or 1)):
         raise Refused(
             f"world_size={world} with {ROWS}={options[ROWS]}: {world * (rows or 1)} does not divide the"
@@ -124,12 +120,6 @@ def _notes(run: Handoff, arguments: Mapping[str, Any]) -> Iterator[str]:
         )
     if z_loss := run.spec.hparams.z_loss:
         yield f"a model's own loss has no z-loss, here {z_loss:g}: give Trainer **scalelab_hf.loss(), too"
-
-
-def _count(options: Mapping[str, str], name: str) -> int:
-    if not options[name].isdecimal() or int(options[name]) < 1:
-        raise Refused(f"{name}={options[name]}: accepted is a whole number ≥ 1")
-    return int(options[name])
 
 
 EXPORTER = Exporter(

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from scalelab.errors import Refused
 from scalelab.exporters.handed import Handoff
 from scalelab.exporters.megatron_parts import Plan, number
+from scalelab.exporters.texts import count, interval
 from scalelab.models.tensors import NORM_EPS
 from scalelab.models.transformer import ROPE_THETA
 
@@ -102,7 +103,7 @@ def _optimizer(plan: Plan) -> list[Flag]:
     run, hparams = plan.run, plan.run.spec.hparams
     lr = run.recipe.lr
     found = [
-        Flag(name="--lr", value=number(plan.lr), why=f"{lr.kind}, {lr.low:.4g}..{lr.high:.4g}"),
+        Flag(name="--lr", value=number(plan.lr), why=f"{lr.kind}, {interval(lr.low, lr.high)}"),
         Flag(name="--min-lr", value=number(plan.lr * run.horizon.final_lr_ratio), why=_why(run, "final_lr_ratio")),
         Flag(
             name="--weight-decay", value=number(plan.weight_decay), why=_why(run, "weight_decay", "its default is 0.01")
@@ -156,7 +157,7 @@ def _horizon(plan: Plan) -> list[Flag]:
 
 def _machine(plan: Plan, options: Mapping[str, str]) -> list[Flag]:
     spec = plan.run.spec
-    micro, tensor, pipeline = (_whole(options, name) for name in ("micro_batch_size", "tensor_parallel",
+    micro, tensor, pipeline = (count(options, name) for name in ("micro_batch_size", "tensor_parallel",
                                                                   "pipeline_parallel"))  # fmt: skip
     for name, size, total, what in (
         ("micro_batch_size", micro, spec.sequences, "sequences a step"),
@@ -177,16 +178,10 @@ def _machine(plan: Plan, options: Mapping[str, str]) -> list[Flag]:
     ]
 
 
-def _whole(options: Mapping[str, str], name: str) -> int:
-    if not options[name].isdecimal() or int(options[name]) < 1:
-        raise Refused(f"{name}={options[name]}: accepted is a whole number ≥ 1")
-    return int(options[name])
-
-
 def _why(run: Handoff, name: str, more: str = "") -> str:
     """Where a number of the recipe comes from, with its interval, and what else is to be known."""
     value = next((each for each in run.recipe.values if each.name == name), None)
     if value is None:
         return more
-    interval = "" if value.low is None or value.high is None else f", {value.low:.4g}..{value.high:.4g}"
-    return "; ".join(each for each in (f"{name}: {value.source}{interval}", more) if each)
+    bounds = "" if value.low is None or value.high is None else f", {interval(value.low, value.high)}"
+    return "; ".join(each for each in (f"{name}: {value.source}{bounds}", more) if each)

@@ -14,6 +14,7 @@ from scalelab.errors import Refused, unknown
 from scalelab.exporters.exporter import Export, Exporter, check_kinds
 from scalelab.exporters.handed import Handoff
 from scalelab.exporters.nanogpt_rules import COMMIT, Keys, differences, equal, solved
+from scalelab.exporters.texts import count
 from scalelab.models.tensors import NORM_EPS
 from scalelab.parametrizations.table import Role
 
@@ -113,16 +114,12 @@ def _check(run: Handoff) -> None:
 
 def _config(run: Handoff, keys: Keys, options: Mapping[str, str]) -> dict[str, object]:
     spec, shape, horizon = run.spec, run.spec.shape, run.horizon
-    micro = options["batch_size"]
-    if not micro.isdecimal() or int(micro) < 1 or spec.sequences % int(micro):
-        raise Refused(
-            f"batch_size={micro}: accepted is a whole number that divides the {spec.sequences} sequences of a step"
-        )
+    micro = count(options, "batch_size", spec.sequences)
     lowest = 1.0 if horizon.schedule == "constant" else horizon.final_lr_ratio
     return {
         "n_layer": shape.depth, "n_head": shape.heads, "n_embd": shape.width, "block_size": shape.context,
         "bias": False, "dropout": 0.0,
-        "batch_size": int(micro), "gradient_accumulation_steps": spec.sequences // int(micro),
+        "batch_size": micro, "gradient_accumulation_steps": spec.sequences // micro,
         **vars(keys),
         "beta1": run.beta1, "beta2": run.beta2, "grad_clip": run.clip_norm or 0.0,
         "decay_lr": True, "min_lr": keys.learning_rate * lowest, "warmup_iters": horizon.warmup_steps,

@@ -14,6 +14,7 @@ from scalelab.exporters.exporter import Export, Exporter, check_kinds
 from scalelab.exporters.fold import folded, notes
 from scalelab.exporters.handed import Handed, Handoff
 from scalelab.exporters.olmo_core_file import TEMPLATE
+from scalelab.exporters.texts import count
 from scalelab.hparams import Horizon
 from scalelab.models.tensors import NORM_EPS
 from scalelab.models.transformer import ROPE_THETA
@@ -80,7 +81,7 @@ def write(given: Handoff, options: Mapping[str, str]) -> Export:
         beta2=run.beta2,
         groups=_groups(run),
         schedule=_schedule(run.horizon),
-        microbatch=_microbatch(run, options["sequences"]),
+        microbatch=count(options, "sequences", spec.sequences) * shape.context,
         clip=run.clip_norm,
         z_loss=spec.hparams.z_loss or None,
         autocast="DType.bfloat16" if bfloat16 else None,
@@ -102,13 +103,6 @@ def _check(run: Handoff) -> None:
                 f"{field}={value} cannot be said in OLMo-core {VERSION}, {why}: accepted are {', '.join(accepted)};"
                 " sweep with one of them, or export to another framework"
             )
-
-
-def _microbatch(run: Handoff, given: str) -> int:
-    sequences = run.spec.sequences
-    if not given.isdecimal() or int(given) < 1 or sequences % int(given):
-        raise Refused(f"sequences={given}: accepted is a whole number that divides the {sequences} sequences of a step")
-    return int(given) * run.spec.shape.context
 
 
 def olmo_name(name: str) -> str:

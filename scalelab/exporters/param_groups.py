@@ -1,17 +1,16 @@
 """For any PyTorch code: every tensor's values in JSON, and a file beside it that needs torch and nothing else."""
 
-import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from scalelab.answering import strict
 from scalelab.errors import Refused
 from scalelab.exporters import fold
 from scalelab.exporters.exporter import Export, Exporter, check_kinds
 from scalelab.exporters.handed import Handed, Handoff
+from scalelab.exporters.texts import json_text
 from scalelab.models.tensors import NORM_EPS
 from scalelab.models.transformer import ROPE_THETA
 
@@ -30,7 +29,7 @@ def write(given: Handoff, options: Mapping[str, str]) -> Export:
         raise Refused(f"fold={options['fold']}: accepted are true, false")
     run = fold.folded(given) if options["fold"] == "true" else given
     notes = (*fold.notes(run), *_notes(run))
-    text = json.dumps(strict(record(run, notes)), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    text = json_text(record(run, notes))
     code = f"# {run.provenance}\n{SOURCE.read_text()}"
     return Export(files={"param_groups.json": text, "param_groups.py": code}, notes=notes)
 
@@ -63,6 +62,7 @@ def record(run: Handoff, notes: Iterable[str] = ()) -> dict[str, Any]:
             "z_loss": hparams.z_loss,
             **({"balance_loss": hparams.balance_loss} if spec.model == "moe" else {}),
             "dtype_of_matrix_products": spec.dtype,
+            "seed": spec.seed,
         },
         "network": {
             "model": spec.model,

@@ -13,11 +13,11 @@ from scalelab.errors import Refused
 from scalelab.exporters import fold
 from scalelab.exporters.exporter import Export, Exporter, check_kinds
 from scalelab.exporters.handed import Handed, Handoff
+from scalelab.exporters.texts import count
 from scalelab.exporters.torchtitan_file import TEMPLATE
 from scalelab.hparams import Horizon
 from scalelab.models.tensors import NORM_EPS
 from scalelab.models.transformer import ROPE_THETA
-from scalelab.values import integer
 
 NAMES = {  # ours → theirs; those of a block without its number
     "embedding": "tok_embeddings", "readout": "lm_head", "norm": "norm",
@@ -60,11 +60,6 @@ def _check(run: Handoff, options: Mapping[str, str]) -> None:
         raise Refused(f"z_loss={run.spec.hparams.z_loss:g} has no place in torchtitan's loss: accepted is 0")
     if options["attn_backend"] not in BACKENDS:
         raise Refused(f"attn_backend={options['attn_backend']}: accepted are {', '.join(BACKENDS)}")
-    local = integer("local_batch_size", options["local_batch_size"])
-    if local < 1 or run.spec.sequences % local:
-        raise Refused(
-            f"local_batch_size={local} sequences: accepted is a divisor of the {run.spec.sequences} sequences a step"
-        )
 
 
 def _text(run: Handoff, options: Mapping[str, str], notes: Iterable[str]) -> str:
@@ -100,8 +95,9 @@ def _text(run: Handoff, options: Mapping[str, str], notes: Iterable[str]) -> str
         decay_type="cosine" if horizon.schedule == "cosine" else "linear", min_lr=horizon.final_lr_ratio,
         sequences=spec.sequences, batch_tokens=f"{horizon.batch_tokens:,}",
         max_norm='float("inf")' if run.clip_norm is None else repr(run.clip_norm),
-        dtype=spec.dtype, local_batch_size=integer("local_batch_size", options["local_batch_size"]),
-        **{name: json.dumps(options[name]) for name in ("dataset", "hf_assets_path", "attn_backend")},
+        dtype=spec.dtype, local_batch_size=count(options, "local_batch_size", spec.sequences), seed=spec.seed,
+        **{name: json.dumps(options[name], ensure_ascii=False)
+           for name in ("dataset", "hf_assets_path", "attn_backend")},
     )  # fmt: skip
 
 

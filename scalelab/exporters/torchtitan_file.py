@@ -16,7 +16,7 @@ from typing import Any
 from torch import nn
 from torchtitan.components.loss import ChunkedLossWrapper, CrossEntropyLoss
 from torchtitan.components.optimizer import LRSchedulersContainer, OptimizersContainer, ParamGroupConfig
-from torchtitan.config import TrainingConfig
+from torchtitan.config import DebugConfig, TrainingConfig
 from torchtitan.distributed.pipeline_parallel import pipeline_llm
 from torchtitan.hf_datasets.text_datasets import HuggingFaceTextDataLoader
 from torchtitan.models.common import {rope}, Embedding, Linear, RMSNorm
@@ -138,5 +138,6 @@ def recipe() -> Trainer.Config:
             dtype="float32",
             mixed_precision_param="{dtype}",
         ),
+        debug=DebugConfig(seed={seed}),
     )
 '''

@@ -52,13 +52,15 @@ def as_plain(laws: Laws) -> dict[str, Any]:
 
 
 def read(path: str | os.PathLike[str]) -> Laws:
-    """The laws of a file that `write` wrote; equal to those written.
+    """The laws of a file that `write` wrote, or of the laws.json in a folder; equal to those written.
 
     Raises:
         Refused: where the file is missing, is not laws.json, was written by a newer version, or is damaged.
     """
+    path = Path(path)
+    path = path / "laws.json" if path.is_dir() else path
     try:
-        data = json.loads(Path(path).read_text(encoding="utf-8"))
+        data = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise Refused(f"{path}: cannot be read ({error.strerror}); fit laws first") from error
     except ValueError as error:

@@ -8,7 +8,11 @@ from scalelab.errors import Refused, unknown
 from scalelab.evidence import domain, measured
 from scalelab.laws import GroupLaws, Laws
 from scalelab.models import count_params
+from scalelab.parametrizations import table
+from scalelab.resolve import settings
 from scalelab.spec import RunSpec, from_plain
+
+HORIZON = ("tokens", "batch_tokens")
 
 
 def chosen(laws: Laws, parametrization: str | None, optimizer: str | None) -> GroupLaws:
@@ -61,14 +65,24 @@ def refuse_smaller(group: GroupLaws, spec: RunSpec, proxy: RunSpec) -> None:
         raise Refused(f"the target trains on {spec.horizon.tokens:,} tokens, fewer than every proxy ({low:,.0f})")
 
 
-def refuse_twice(group: GroupLaws, spec: RunSpec, proxy: RunSpec) -> None:
-    """`Refused` where the horizon would be corrected for by the table and by a law."""
-    lengths = {optimum.scale.get("tokens") for optimum in group.optima}
-    if len(lengths) > 1 and proxy.base_tokens is None and spec.base_tokens is not None:
-        raise Refused(
-            f"the proxies vary tokens, each with its own for its base, and {spec.parametrization!r} with"
-            f" weight_decay_policy={spec.weight_decay_policy} scales with tokens itself: sweep with one base.tokens"
-        )
+def swept_apart(group: GroupLaws, proxy: RunSpec) -> tuple[str, ...]:
+    """Scales of the horizon that the proxies varied, each with its own for its base, though the rules move with them.
+
+    Laws of such runs are of values that no table moved, so a target is its own base there too: the table's factors
+    beside the law's would correct for the same thing twice. Nor do such runs say anything of the table's claims there.
+    """
+    domains = [fit.domain for fit in group.lr_fits.values()] + ([group.joint.domain] if group.joint is not None else [])
+    varied = {name for each in domains for name, (low, high) in each.items() if low < high}
+    return tuple(
+        name for name in HORIZON if name in varied and getattr(proxy, f"base_{name}") is None and _moves(proxy, name)
+    )
+
+
+def _moves(proxy: RunSpec, name: str) -> bool:
+    at = 2 * getattr(proxy.horizon, name)
+    moved = replace(proxy, base_tokens=at) if name == "tokens" else replace(proxy, base_batch_tokens=at)
+    factors = {table(proxy.parametrization).one_minus_beta(spec.scales) for spec in (moved, proxy)}
+    return len(factors) > 1 or settings(moved) != settings(proxy)
 
 
 def silent(group: GroupLaws, inputs: Mapping[str, float], claims: Sequence[str]) -> list[str]:

@@ -10,7 +10,7 @@ from scalelab.recommend.published import published, split
 DEFAULT = "parametrization=sp"  # what published rates are of: one for every tensor
 
 
-def asked(names: str, target: Mapping[str, int], overrides: Sequence[str] = ()) -> Recipe:
+def asked(names: str, target: Mapping[str, int], overrides: Sequence[str] = (), *, vocab: int | None = None) -> Recipe:
     """The recipe of published laws, names between commas; `overrides` are KEY=VALUE of conf/train.yaml.
 
     Raises:
@@ -24,4 +24,4 @@ def asked(names: str, target: Mapping[str, int], overrides: Sequence[str] = ()) 
     given = {override.lstrip("+").partition("=")[0] for override in overrides}
     own = [] if "parametrization" in given else [DEFAULT]
     config = as_mapping(composed_from([*own, *overrides]))
-    return published(split(names), config, target, given)
+    return published(split(names), config, target, given, vocab=vocab)

@@ -4,10 +4,9 @@ import math
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from scalelab.errors import Refused
 from scalelab.laws import PUBLISHED
 from scalelab.recipe import LrChoice, Regret, Value
-from scalelab.recommend.quoted import UNITS, Quoted, name_of, quoted
+from scalelab.recommend.quoted import UNITS, Quoted, exponents_only, name_of, paper_of, quoted
 from scalelab.recommend.values import trained
 from scalelab.spec import RunSpec
 
@@ -35,11 +34,8 @@ def others(spec: RunSpec, chosen: str | None) -> list[LrChoice]:
     """What other published laws of the learning rate say at this target: how far they disagree."""
     found = []
     for key, entry in PUBLISHED.items():
-        if entry.law.output == "lr" and key != chosen:
-            try:
-                at = quoted(key, spec, batch_tokens=float(spec.horizon.batch_tokens))
-            except Refused:  # of other models, or exponents only
-                continue
+        if entry.law.output == "lr" and key != chosen and spec.model == paper_of(key).model and not exponents_only(key):
+            at = quoted(key, spec, batch_tokens=float(spec.horizon.batch_tokens))
             found.append(choice(at, at.value, own_batch=not own_batch(spec, at)))
     return found
 
@@ -142,6 +138,6 @@ def left(spec: RunSpec, said: Collection[str]) -> list[str]:
         own.append(f"head_dim {spec.shape.head_dim}")
     if not any(key.startswith("model") for key in said):
         own.append(f"model {spec.model} with {spec.architecture.mlp}, ffn {spec.shape.ffn}")
-    if not any(key.startswith("data") for key in said):
-        own.append(f"data {spec.data.name} with a vocabulary of {spec.shape.vocab}")
+    if not any(key.startswith("data") or key == "vocab" for key in said):
+        own.append(f"the vocabulary of {spec.shape.vocab} of data={spec.data.name} (say --vocab)")
     return [f"conf/train.yaml's own, since you did not say: {'; '.join(own)}"] if own else []

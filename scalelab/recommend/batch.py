@@ -6,18 +6,19 @@ itself is Power Lines' (arXiv:2505.13738), in tokens alone.
 """
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from scalelab.errors import Refused
+from scalelab.laws import GroupLaws
 from scalelab.recipe import Value
 from scalelab.recommend.belief import Belief
-from scalelab.recommend.quoted import Quoted, quoted
+from scalelab.recommend.quoted import Quoted, paper_of, quoted
 from scalelab.recommend.regret import safest
 from scalelab.spec import RunSpec
+from scalelab.target import target_spec
 
 OPTIMAL = ("power_lines_batch/power_lines", "step_law_batch/step_law")
 CRITICAL = "power_lines_critical_batch/power_lines"
@@ -39,23 +40,27 @@ class Batch:
 
 
 def choose(
-    spec: RunSpec, belief: Belief, *, asked: bool, tokens: int, swept_tokens: tuple[float, float]
+    spec: RunSpec, belief: Belief, *, proxy: RunSpec, target: Mapping[str, int], own: Collection[str],
+    swept_tokens: tuple[float, float], tried: Mapping[float, float],
 ) -> Batch:  # fmt: skip
     """The batch of a target.
 
-    A batch that was asked for stays. Else the runs' best one, where batches were swept; where none was and the target
-    trains as long as the proxies, theirs; where it does not, that of published laws, as far as they were fitted there.
+    A batch that was asked for stays. Else the runs' best one: of the valley in batch, or of those tried where no valley
+    could be fitted and the target trains as long as the proxies. Where none was swept, theirs, if it trains as long;
+    else that of published laws, as far as they were fitted there.
 
     Args:
         spec: the target with the proxies' batch, or with the one asked for.
         belief: at that target.
-        asked: whether the batch was asked for.
-        tokens: the target's, as asked: with another batch the nearest whole number of steps is taken.
+        proxy: the largest proxy.
+        target: as asked: with another batch than the proxies' the nearest whole number of steps is taken.
+        own: scales of the horizon in which the target is its own base (`target_spec`).
         swept_tokens: the shortest and the longest of the proxies.
+        tried: the loss in nats at the best learning rate of each batch that the largest scale was trained with.
     """
-    fitted = "batch_tokens" in belief.valleys
-    known = {key: law for key in (*OPTIMAL, CRITICAL) if (law := _quoted(key, spec)) is not None}
-    own = spec.horizon.batch_tokens
+    fitted, as_long = "batch_tokens" in belief.valleys, swept_tokens[0] <= spec.horizon.tokens <= swept_tokens[1]
+    known = {key: quoted(key, spec) for key in (*OPTIMAL, CRITICAL) if spec.model == paper_of(key).model}
+    proxys = spec.horizon.batch_tokens
     critical = known[CRITICAL].value if CRITICAL in known else None
     if fitted:
         best = math.exp(safest(belief, "batch_tokens", {}))
@@ -64,57 +69,82 @@ def choose(
             name="batch_tokens", value=best, low=float(low), high=float(high), unit="tokens", source="law",
             rests_on="the valley in batch of all runs in one likelihood, its best rate with it",
         )  # fmt: skip
+    elif as_long and len(tried) > 1:
+        value = _best_tried(tried)
     else:
-        value = _published(spec, known, horizon_as_swept=swept_tokens[0] <= spec.horizon.tokens <= swept_tokens[1])
+        value = _published(spec, known, horizon_as_swept=as_long, none=_no_valley(tried))
     assert isinstance(value.value, float)
-    best, chosen = value.value, own
-    if asked:
+    best, chosen = value.value, proxys
+    if "batch_tokens" in target:
         beside = f"; {value.source} says {best:,.0f}" if value.source in ("law", "published") else ""
-        value = replace(value, value=float(own), source="asked", rests_on=f"as asked{beside}: {value.rests_on}")
-    elif value.source != "proxies":
+        value = replace(value, value=float(proxys), source="asked", rests_on=f"as asked{beside}: {value.rests_on}")
+    elif value.source == "proxies":
+        chosen = round(best)
+    else:
         chosen = _whole(best, spec)
         value = replace(
             value, value=float(chosen), rests_on=f"{value.rests_on}; {best:,.0f} to a power of two sequences"
         )
     return Batch(
-        spec=spec if chosen == own else _with_batch(spec, chosen, tokens), value=value, critical=critical,
+        spec=spec if chosen == proxys else _with_batch(proxy, target, own, chosen), value=value, critical=critical,
         table=tuple(_rows(spec, belief if fitted else None, best, critical, chosen)),
     )  # fmt: skip
 
 
-def _quoted(key: str, spec: RunSpec) -> Quoted | None:
-    try:
-        return quoted(key, spec)
-    except Refused:  # of other models
-        return None
+def tried_at_largest(group: GroupLaws) -> dict[float, float]:
+    """The loss in nats at the best learning rate of each batch that the largest scale was trained with."""
+    seen = [(o.scale, o.loss_nats) for o in group.optima if o.loss_nats is not None and "batch_tokens" in o.scale]
+    if not seen:
+        return {}
+
+    def size(scale: Mapping[str, float]) -> tuple[float, ...]:
+        return scale.get("params_non_embedding", 0.0), scale.get("tokens", 0.0)
+
+    largest = max(size(scale) for scale, _ in seen)
+    return {scale["batch_tokens"]: nats for scale, nats in sorted(seen, key=lambda each: each[0]["batch_tokens"])
+            if size(scale) == largest}  # fmt: skip
 
 
-def _published(spec: RunSpec, known: Mapping[str, Quoted], *, horizon_as_swept: bool) -> Value:
+def _best_tried(tried: Mapping[float, float]) -> Value:
+    """The one with the lowest loss, which is a bound where it is the smallest or the largest."""
+    best = min(tried, key=lambda batch: tried[batch])
+    edges = {min(tried): "the smallest: smaller ones may be better", max(tried): "the largest: larger may be better"}
+    listed = ", ".join(f"{batch:,.0f}: {nats:.4f}" for batch, nats in tried.items())
+    edge = f", {edges[best]}" if best in edges else ""
+    return Value(
+        name="batch_tokens", value=best, unit="tokens", source="proxies",
+        rests_on=f"the best of those tried at the largest scale ({listed} nats){edge}; {_no_valley(tried)}",
+    )  # fmt: skip
+
+
+def _no_valley(tried: Mapping[float, float]) -> str:
+    return "no valley in batch could be fitted" if len(tried) > 1 else "no batch was swept within a scale"
+
+
+def _published(spec: RunSpec, known: Mapping[str, Quoted], *, horizon_as_swept: bool, none: str) -> Value:
     """By published laws, with what they disagree for an interval; the proxies' where none reaches."""
     own = float(spec.horizon.batch_tokens)
     optimal = [known[key] for key in OPTIMAL if key in known]
     said = ", ".join(f"{law.entry.name.replace('_', ' ')} {law.value:,.0f}" for law in optimal) or "none"
     if horizon_as_swept:
-        why = (
-            f"no batch was swept within a scale, and the target trains as long as the proxies (published laws: {said})"
-        )
+        why = f"{none}, and the target trains as long as the proxies (published laws: {said})"
         return Value(name="batch_tokens", value=own, unit="tokens", source="proxies", rests_on=why)
     if not any(_near(law) for law in optimal):
         tokens = f"{spec.horizon.tokens:,} tokens"
-        why = f"no batch was swept within a scale, and {tokens} are far outside of published laws ({said})"
+        why = f"{none}, and {tokens} are far outside of published laws ({said})"
         return Value(name="batch_tokens", value=own, unit="tokens", source="proxies", rests_on=why)
     values = [law.value for law in optimal]
     best = math.exp(float(np.mean(np.log(values))))
     if not 1 / MOST_MOVED <= best / own <= MOST_MOVED:
         why = (
-            f"no batch was swept within a scale; published laws ({said}) are ×{best / own:.3g} the proxies', too far to"
+            f"{none}; published laws ({said}) are ×{best / own:.3g} the proxies', too far to"
             " carry a learning rate: sweep batches, or proxies with larger ones"
         )
         return Value(name="batch_tokens", value=own, unit="tokens", source="proxies", rests_on=why)
     return Value(
         name="batch_tokens", value=best, low=min(values), high=max(values),
         unit="tokens", source="published",
-        rests_on="no batch was swept within a scale; between " + " and ".join(law.rests_on for law in optimal),
+        rests_on=f"{none}; between " + " and ".join(law.rests_on for law in optimal),
     )  # fmt: skip
 
 
@@ -130,14 +160,10 @@ def _whole(batch: float, spec: RunSpec) -> int:
     return context * int(2 ** min(max(round(math.log2(batch / context)), 0), most))
 
 
-def _with_batch(spec: RunSpec, batch: int, tokens: int) -> RunSpec:
-    """The target with another batch; tokens and warmup to whole steps of it."""
-    horizon = spec.horizon
-    tokens = max(round(tokens / batch), 1) * batch
-    warmup = horizon.warmup_tokens
-    if warmup is not None:
-        warmup = round(warmup / batch) * batch
-    return replace(spec, horizon=replace(horizon, batch_tokens=batch, tokens=tokens, warmup_tokens=warmup))
+def _with_batch(proxy: RunSpec, target: Mapping[str, int], own: Collection[str], batch: int) -> RunSpec:
+    """The target as if this batch had been asked for, tokens to whole steps of it."""
+    tokens = max(round(target.get("tokens", proxy.horizon.tokens) / batch), 1) * batch
+    return target_spec(proxy, {**target, "tokens": tokens, "batch_tokens": batch}, own)
 
 
 def _rows(

@@ -11,18 +11,18 @@ them, the second slightly too narrow ones (tests/recommend/test_honesty.py).
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
 
-from scalelab.evidence import measured
 from scalelab.laws import Fit, GroupLaws, Joint, Optimum
 from scalelab.laws.design.of_joint import linear, student_covariance
 from scalelab.laws.joint import priors
 from scalelab.laws.law import Array
 from scalelab.laws.optima.rows import SCATTER_PRIOR_DOF
-from scalelab.recommend.averaging import Average, Posterior, average
+from scalelab.recommend.averaging import CLAIM, Average, Posterior, average
+from scalelab.recommend.unseen import BATCH, assumed, exponents, unseen
 
 DRAWS = 2000
 WORST = 1.0  # of an excess, as a share of the loss: beyond that a run is lost anyway
@@ -45,7 +45,8 @@ class Belief:
     `valleys` are the settings whose valley a law knows. `best(name, logs)` gives ln of the best one, shape (D, N), for
     N settings of the others in `logs`; `height(name, logs)` the excess ln loss of those in `logs`. `averages` are the
     weightings of the learning rate's exponents by the law they were made for, `theory_D` says which draws are the
-    theory's. `unmeasured` are corrections that are nobody's measurement here.
+    theory's. `unmeasured` are corrections that are nobody's measurement here, `untested` claims of the table in scales
+    that no proxy varied, each in words.
     """
 
     averages: Mapping[str, Average]
@@ -54,6 +55,7 @@ class Belief:
     best: Callable[[str, Logs], Array] = field(repr=False)
     height: Callable[[str, Logs], Array] = field(repr=False)
     unmeasured: tuple[str, ...] = ()
+    untested: tuple[str, ...] = ()
 
     @property
     def theory(self) -> float:
@@ -69,11 +71,16 @@ class Belief:
     def excess(self, logs: Logs) -> Array:
         """Excess of settings over the best, as a share of the loss, shape (D, N)."""
         total = sum((self.height(name, logs) for name in self.valleys if name in logs), start=np.zeros((1, 1)))
-        return np.asarray(np.minimum(np.expm1(np.minimum(total, 1.0)), WORST))
+        return np.asarray(np.expm1(bounded(total)))
+
+
+def bounded(height: Array) -> Array:
+    """Excess ln loss, where it is above the worst that counts that."""
+    return np.minimum(height, math.log1p(WORST))
 
 
 def believed(
-    group: GroupLaws, inputs: Mapping[str, float], claims: Sequence[str], *, proxy_batch: float, seed: int = 0
+    group: GroupLaws, inputs: Mapping[str, float], claims: Sequence[str], *, proxy: Mapping[str, float], seed: int = 0
 ) -> Belief:
     """The belief at a target: from the joint fit where it knows the learning rate, else from the scales' optima.
 
@@ -81,20 +88,35 @@ def believed(
         group: laws of the learning rate, of one kind at least.
         inputs: every scale of the target, with the batch.
         claims: the scales over which the table transfers.
-        proxy_batch: tokens a step of the proxies: how the best rate moves from there is assumed where no law says it.
+        proxy: scales of the largest proxy: how the best rate moves from its batch is assumed where no law says it, and
+            how it moves from other scales that no proxy varied where the table's claim does not hold.
         seed: of the draws.
     """
     rng = np.random.default_rng([seed, *b"recommend"])
-    shift, unmeasured = _batch_shift(group, inputs, claims, proxy_batch, rng)
     joint = group.joint
     if joint is None or "lr" not in joint.coordinates:
-        return _of_optima(group, inputs, claims, shift, unmeasured, rng)
-    return _of_joint(group, joint, inputs, claims, shift, unmeasured, rng)
+        fit = next(group.lr_fits[name] for name in ("power", "power_params", "constant") if name in group.lr_fits)
+        away = unseen(fit.reference, fit.domain, proxy, inputs)
+        shift = _shift(away, inputs, claims, proxy, rng)
+        found = _of_optima(group, fit, inputs, claims, shift, rng)
+    else:
+        away = unseen(joint.coordinates["lr"], joint.domain, proxy, inputs)
+        shift = _shift(away, inputs, claims, proxy, rng)
+        found = _of_joint(group, joint, inputs, claims, shift, rng)
+    return replace(
+        found,
+        unmeasured=tuple(assumed(name) for name in away if name == BATCH and name not in claims),
+        untested=tuple(
+            f"{name}: no proxy varied it; that the optimum stays, as the table claims, is given {CLAIM:g}, and else"
+            f" {assumed(name)}, in every interval and regret: vary it among the proxies"
+            for name in away if name in claims
+        ),
+    )  # fmt: skip
 
 
 def _of_joint(
     group: GroupLaws, joint: Joint, inputs: Mapping[str, float], claims: Sequence[str], shift: Array | float,
-    unmeasured: tuple[str, ...], rng: np.random.Generator,
+    rng: np.random.Generator,
 ) -> Belief:  # fmt: skip
     model = linear(joint)
     posterior = Posterior(
@@ -123,7 +145,6 @@ def _of_joint(
 
     return Belief(
         averages=averages, theory_D=theory_D, valleys=tuple(joint.coordinates), best=best, height=height,
-        unmeasured=unmeasured,
     )  # fmt: skip
 
 
@@ -135,10 +156,9 @@ def _beside(group: GroupLaws, joint: Joint) -> Fit | None:
 
 
 def _of_optima(
-    group: GroupLaws, inputs: Mapping[str, float], claims: Sequence[str], shift: Array | float,
-    unmeasured: tuple[str, ...], rng: np.random.Generator,
+    group: GroupLaws, fit: Fit, inputs: Mapping[str, float], claims: Sequence[str], shift: Array | float,
+    rng: np.random.Generator,
 ) -> Belief:  # fmt: skip
-    fit = next(group.lr_fits[name] for name in ("power", "power_params", "constant") if name in group.lr_fits)
     weighted, optimum_D1, theory_D = _optimum(fit, inputs, claims, rng)
     optimum_D1 = optimum_D1 + shift
     sides = _sides([o for o in group.optima if o.log2_lr is not None], rng)
@@ -153,7 +173,7 @@ def _of_optima(
 
     return Belief(
         averages={OPTIMA: weighted}, theory_D=theory_D, valleys=() if sides is None else ("lr",), best=best,
-        height=height, unmeasured=unmeasured,
+        height=height,
     )  # fmt: skip
 
 
@@ -204,13 +224,12 @@ def _sides(fitted: Sequence[Optimum], rng: np.random.Generator) -> tuple[Array, 
     return drawn_D2[:, :1], drawn_D2[:, 1:]
 
 
-def _batch_shift(
-    group: GroupLaws, inputs: Mapping[str, float], claims: Sequence[str], proxy_batch: float, rng: np.random.Generator
-) -> tuple[Array | float, tuple[str, ...]]:
-    """How the best rate moves from the proxies' batch to the target's where neither a law nor the table says it."""
-    if "batch_tokens" in {*measured(group), *claims} or inputs["batch_tokens"] == proxy_batch:
-        return 0.0, ()
-    assumed = priors.exponent("lr", "batch_tokens")
-    exponent_D1 = assumed.mean + assumed.sd * rng.standard_normal((DRAWS, 1))
-    said = f"lr ∝ batch^{assumed.mean:g} ± {assumed.sd:g} ({assumed.source})"
-    return exponent_D1 * math.log(inputs["batch_tokens"] / proxy_batch), (said,)
+def _shift(
+    away: Sequence[str], inputs: Mapping[str, float], claims: Sequence[str], here: Mapping[str, float],
+    rng: np.random.Generator,
+) -> Array | float:  # fmt: skip
+    """How ln of the best rate moves from the proxies' scales to the target's where no law of them says it: in batch,
+    and in what the table claims. In others a recipe is unverified and keeps the proxies'."""
+    moving = [name for name in away if name in claims or name == BATCH]
+    drawn = exponents(moving, claims, DRAWS, rng)
+    return sum((p * math.log(inputs[x] / here[x]) for x, p in drawn.items()), start=np.zeros((1, 1)))

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from scalelab.laws import GroupLaws
 from scalelab.parametrizations.table import Family
 from scalelab.recipe import LrChoice, Regret, Value
+from scalelab.recommend.batch import tried_at_largest
 from scalelab.recommend.belief import Belief
 from scalelab.resolve import betas, settings
 from scalelab.spec import RunSpec
@@ -20,9 +21,10 @@ LEAST_TAU_STEPS = 10  # weights that forget faster follow the last few batches
 
 def cautions(
     group: GroupLaws, belief: Belief, spec: RunSpec, chosen: LrChoice, tau: Value | None, critical: float | None,
-    regrets: Sequence[Regret], silent: Sequence[str] = (),
+    regrets: Sequence[Regret], silent: Sequence[str] = (), own: Sequence[str] = (),
 ) -> Iterator[str]:  # fmt: skip
-    """Warnings on a resolved target; `silent` are scales in which it is unverified."""
+    """Warnings on a resolved target; `silent` are scales in which it is unverified, `own` those of the horizon in which
+    it is its own base."""
     if silent:
         yield (
             f"no regret is stated, since nothing says how the optimum moves with {' and '.join(silent)}: vary that"
@@ -30,6 +32,19 @@ def cautions(
         )
     elif not regrets:
         yield "no regret is stated, since no valley was fitted: sweep learning rates to both sides of the best one"
+    elif len(tried := tried_at_largest(group)) > 1 and "batch_tokens" not in belief.valleys:
+        yield (
+            f"the regrets are of the learning rate at batch_tokens {spec.horizon.batch_tokens:,}: no valley in batch"
+            " could be fitted, so what another batch would gain is not in them; sweep batches to both sides of"
+            f" {min(tried, key=lambda batch: tried[batch]):,.0f}"
+        )
+    yield from belief.untested
+    for name in own:
+        yield (
+            f"the proxies vary {name}, each with its own for its base, and so has the target: it follows the law of"
+            f" these runs there, without the factors of {spec.parametrization!r} (weight_decay_policy"
+            f" {spec.weight_decay_policy!r}); for those sweep with one base.{name}"
+        )
     yield from _theory(belief)
     yield from _unidentified(group, chosen)
     yield from _diverged(group, chosen)

@@ -9,7 +9,7 @@ is averaged.
 
 import itertools
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -66,8 +66,8 @@ class Question:
 
 
 def next_runs(
-    joint: Joint | None, proxy: RunSpec, target: RunSpec, *, nats: float, share: float = SHARE, most: int = MOST,
-    seed: int = 0,
+    joint: Joint | None, proxy: RunSpec, target: RunSpec, *, nats: float, own: Collection[str] = (),
+    share: float = SHARE, most: int = MOST, seed: int = 0,
 ) -> tuple[NextRun, ...]:  # fmt: skip
     """The runs between proxies and target that take most risk off the recipe for what they cost, in their order.
 
@@ -80,6 +80,7 @@ def next_runs(
         proxy: the largest proxy.
         target: the recipe's run.
         nats: the loss expected at the target, which risks are a share of.
+        own: scales of the horizon in which every run is its own base (`target_spec`), of which no claim is made.
         share: of the target's cost that all proposals together may cost.
         most: proposals.
         seed: of the simulation.
@@ -87,11 +88,11 @@ def next_runs(
     if joint is None or "lr" not in joint.coordinates or not set(joint.reference) <= set(scale_of(target)):
         return ()
     rng = np.random.default_rng([seed, *b"confirm"])
-    claims = table(target.parametrization).transfers
+    claims = [name for name in table(target.parametrization).transfers if name not in own]
     drawn = worlds(joint, proxy, target, claims, n=POSSIBLE + SIMULATED, rng=rng)
     question = _question(drawn, scale_of(target), rng)
     left = share * target.cost_flops
-    specs = [spec for spec in _between(proxy, target, drawn) if 2 * spec.cost_flops <= left]
+    specs = [spec for spec in _between(proxy, target, drawn, own) if 2 * spec.cost_flops <= left]
     options = [_option(drawn, spec, factors, rng) for spec in specs for factors in SPREADS]
     found: list[NextRun] = []
     chosen: list[Option] = []
@@ -144,7 +145,7 @@ def _best(gains: Sequence[float], costs: Sequence[float], *, least: float) -> in
     return max(good, key=lambda k: gains[k] / costs[k])
 
 
-def _between(proxy: RunSpec, target: RunSpec, drawn: Worlds) -> Iterator[RunSpec]:
+def _between(proxy: RunSpec, target: RunSpec, drawn: Worlds, own: Collection[str]) -> Iterator[RunSpec]:
     """Runs of the family on the way from the largest proxy to the target, in size and in tokens apart."""
     seen: set[RunSpec] = {proxy, target}
     for size, length in itertools.product(WAY, WAY):
@@ -158,7 +159,7 @@ def _between(proxy: RunSpec, target: RunSpec, drawn: Worlds) -> Iterator[RunSpec
             "tokens": _along(proxy.horizon.tokens, target.horizon.tokens, length, unit=batch),
         }
         try:
-            spec = target_spec(proxy, stated)
+            spec = target_spec(proxy, stated, own)
         except Refused:  # a width that the family has not
             continue
         if spec not in seen:

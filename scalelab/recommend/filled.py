@@ -106,12 +106,14 @@ def _said(key: str, given: Collection[str]) -> list[str]:
 
 
 def _refusal(key: str, papers: Sequence[str]) -> Refused:
-    lacking = [PAPERS[name].lacking[key] for name in papers if name in PAPERS and key in PAPERS[name].lacking]
-    if lacking:
-        return Refused(f"{papers[0]} and {key}: {lacking[0]}")
-    warmup = [PAPERS[name].warmup_steps for name in papers if name in PAPERS and PAPERS[name].warmup_steps]
-    if key == "warmup_fraction" and warmup:
-        return Refused(f"{papers[0]} warmed up for {warmup[0]:,} steps, more than half of this run: say {key}=…")
+    for name in papers:
+        paper = PAPERS.get(name)
+        if paper is not None and key in paper.lacking:
+            return Refused(f"{name} and {key}: {paper.lacking[key]}")
+        if paper is not None and key == "warmup_fraction" and paper.warmup_steps:
+            return Refused(
+                f"{name} warmed up for {paper.warmup_steps:,} steps, more than half of this run: say {key}=…"
+            )
     givers = [name for name, paper in PAPERS.items() if key in paper.values]
     by_law = ["power_lines"] if key == "optimizer.weight_decay" else []
     return Refused(

@@ -52,17 +52,17 @@ def recommend(
     """
     group = accepted.chosen(laws, parametrization, optimizer)
     proxy = accepted.largest(laws, group)
-    spec = target_spec(proxy, _whole_steps(target, proxy))
+    own = accepted.swept_apart(group, proxy)
+    spec = target_spec(proxy, _whole_steps(target, proxy), own)
     accepted.refuse_smaller(group, spec, proxy)
-    accepted.refuse_twice(group, spec, proxy)
-    claims = table(spec.parametrization).transfers
+    claims = [name for name in table(spec.parametrization).transfers if name not in own]
     silent = accepted.silent(group, _inputs(spec), claims)
     swept = domain(group)
     chosen_batch = batches.choose(
-        spec, _belief(group, spec, proxy), asked="batch_tokens" in target,
-        tokens=target.get("tokens", spec.horizon.tokens), swept_tokens=swept.get("tokens", (0.0, math.inf)),
+        spec, _belief(group, spec, proxy, claims), proxy=proxy, target=target, own=own,
+        swept_tokens=swept.get("tokens", (0.0, math.inf)), tried=batches.tried_at_largest(group),
     )  # fmt: skip
-    belief, spec = _belief(group, chosen_batch.spec, proxy), chosen_batch.spec
+    belief, spec = _belief(group, chosen_batch.spec, proxy, claims), chosen_batch.spec
     inputs = _inputs(spec)
     logs = {"batch_tokens": math.log(spec.horizon.batch_tokens)}
     chosen, choices = _rates(group, belief, inputs, claims, logs)
@@ -89,18 +89,18 @@ def recommend(
         choices=tuple(choices.values()),
         values=(
             _rate_value(chosen, belief, claims), *trained(resolved, target.get("tokens")), chosen_batch.value,
-            decay.value, *([tau] if tau else []), *settled(resolved),
+            decay.value, *([tau] if tau else []), *settled(resolved, proxy),
         ),
         regrets=lost,
-        confirm=next_runs(group.joint, proxy, resolved, nats=at.nats),
+        confirm=next_runs(group.joint, proxy, resolved, nats=at.nats, own=own),
         evidence={
             **evidence(laws, group), "weights": {"theory": belief.theory, **belief.claims, "prior": CLAIM},
             "loss_at_target": {"nats": at.nats, "nats_per_e_fold_of_compute": at.slope_nats, "rests_on": at.rests_on},
             "critical_batch_tokens": chosen_batch.critical, "batches": [dict(row) for row in chosen_batch.table],
         },
         warnings=(
-            *warnings(group, chosen, choices, inputs, spec, proxy, assumed=belief.unmeasured),
-            *cautions(group, belief, resolved, chosen, tau, chosen_batch.critical, lost, silent),
+            *warnings(group, chosen, choices, inputs, spec, proxy, claims=claims, assumed=belief.unmeasured),
+            *cautions(group, belief, resolved, chosen, tau, chosen_batch.critical, lost, silent, own),
         ),
     )  # fmt: skip
 
@@ -125,9 +125,8 @@ def _inputs(spec: RunSpec) -> dict[str, float]:
     }
 
 
-def _belief(group: GroupLaws, spec: RunSpec, proxy: RunSpec) -> Belief:
-    claims = table(spec.parametrization).transfers
-    return believed(group, _inputs(spec), claims, proxy_batch=float(proxy.horizon.batch_tokens))
+def _belief(group: GroupLaws, spec: RunSpec, proxy: RunSpec, claims: Sequence[str]) -> Belief:
+    return believed(group, _inputs(spec), claims, proxy=_inputs(proxy))
 
 
 def _rates(

@@ -11,6 +11,7 @@ from typing import Any
 
 from scalelab.config import spec_from_config
 from scalelab.errors import Refused
+from scalelab.explain import with_vocab
 from scalelab.parametrizations import table
 from scalelab.recipe import Recipe
 from scalelab.recommend import attributed
@@ -26,8 +27,9 @@ DECAYS = {"optimizer.weight_decay", "independent_weight_decay"}
 
 
 def published(
-    names: Sequence[str], config: Mapping[str, Any], target: Mapping[str, int], given: Collection[str] = ()
-) -> Recipe:
+    names: Sequence[str], config: Mapping[str, Any], target: Mapping[str, int], given: Collection[str] = (), *,
+    vocab: int | None = None,
+) -> Recipe:  # fmt: skip
     """The recipe of published laws for a target.
 
     Args:
@@ -35,6 +37,7 @@ def published(
         config: a composed conf/train.yaml, with what the user said of architecture, optimizer and parametrization.
         target: width, depth, tokens, and what else is asked for: batch_tokens, heads, ffn, …
         given: the keys of `config` that the user said, which nothing here overrides.
+        vocab: the size of the vocabulary, where it is not that of the corpus of `config`.
 
     Raises:
         Refused: on a law that needs or gives other than this target, a base that is not the target, or a value that
@@ -44,7 +47,7 @@ def published(
     _refuse(laws, config, target, given)
     papers = list(dict.fromkeys(name_of(key) for key in laws.values()))
     stated = _at_the_target(config, target, given, context=context_of(papers))
-    probe = _probe(stated, target)
+    probe = _of(_probe(stated, target), vocab)
     found: dict[str, Quoted] = {}
     batch = target.get("batch_tokens")
     if batch is None:
@@ -61,7 +64,7 @@ def published(
     decay = found["weight_decay"].value if "weight_decay" in found else None
     rest = filled(papers, stated, given, batch_tokens=batch, steps=tokens // batch, lr=lr, weight_decay=decay)
     values = {**stated, "tokens": tokens, "batch_tokens": batch, "lr": lr}
-    spec = spec_from_config(_with(values, rest.keys))
+    spec = _of(spec_from_config(_with(values, rest.keys)), vocab)
     loss = quoted(laws["loss_nats"], spec) if "loss_nats" in laws else None
     law = found.get("lr")
     off = attributed.own_batch(spec, law)
@@ -75,7 +78,7 @@ def published(
         regrets=regrets, confirm=(),
         evidence={"published": attributed.evidence(found), "settings": rest.checked},
         warnings=(attributed.NO_RUN, *attributed.far(found), *off, *silence,
-                  *rest.warnings, *attributed.left(spec, {*given, *target})),
+                  *rest.warnings, *attributed.left(spec, {*given, *target, *(["vocab"] if vocab else [])})),
     )  # fmt: skip
 
 
@@ -120,6 +123,10 @@ def _probe(stated: Mapping[str, Any], target: Mapping[str, int]) -> RunSpec:
     tokens = max(target["tokens"] // context, 1) * context
     plain = {"schedule": "constant", "warmup_fraction": 0.0, "warmup_tokens": None, "independent_weight_decay": None}
     return spec_from_config({**stated, **plain, "tokens": tokens, "batch_tokens": context, "lr": 1e-3})
+
+
+def _of(spec: RunSpec, vocab: int | None) -> RunSpec:
+    return spec if vocab is None else with_vocab(spec, vocab)
 
 
 def _law(quantity: str, laws: Mapping[str, str], probe: RunSpec, **known: float) -> Quoted:

@@ -20,14 +20,15 @@ def trained(spec: RunSpec, asked: int | None) -> Iterator[Value]:
         yield Value(name="tokens", value=float(tokens), unit="tokens", source="asked", rests_on=f"as you said{whole}")
 
 
-def settled(spec: RunSpec) -> Iterator[Value]:
-    """Warmup, schedule, betas, eps, clipping, init and multipliers of a target."""
+def settled(spec: RunSpec, proxy: RunSpec) -> Iterator[Value]:
+    """Warmup, schedule, betas, eps, clipping, init and multipliers of a target; `proxy` says what warmup was."""
     horizon, hparams = spec.horizon, spec.hparams
     warmup = horizon.warmup_steps
-    kept = "a share" if horizon.warmup_tokens is None else "a number of tokens"
+    kept, had = "a share" if horizon.warmup_tokens is None else "a number of tokens", proxy.horizon.warmup_tokens
+    whole = "" if had == horizon.warmup_tokens else f"; of their {had:,} tokens these are whole steps, one at least"
     yield Value(
         name="warmup", value=float(warmup), unit="steps", source="proxies",
-        rests_on=f"{warmup / horizon.steps:.3g} of the run; {kept} that every proxy had",
+        rests_on=f"{warmup / horizon.steps:.3g} of the run; {kept} that every proxy had{whole}",
     )  # fmt: skip
     yield Value(name="schedule", value=horizon.schedule, source="proxies", rests_on=HAD)
     yield Value(name="final_lr_ratio", value=horizon.final_lr_ratio, source="proxies", rests_on=HAD)

@@ -1,8 +1,8 @@
 """What may be true, at every scale at once: draws of the laws' parameters, and what runs would show in each.
 
 `belief` knows one target. A plan asks what a run elsewhere would say about it, so here a draw keeps its exponents from
-scale to scale, and every scale has a deviation of its own. A scale in which no proxy varied has an exponent too: the
-table's 0 where it claims that, and the literature's weak prior where not.
+scale to scale, and every scale has a deviation of its own. A scale in which no proxy varied has an exponent too
+(`unseen`): the table's 0 in as many worlds as a claim of it is believed in, the literature's weak prior in the others.
 """
 
 import math
@@ -12,18 +12,15 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from scalelab.laws import Joint
-from scalelab.laws.columns import PARAMS
 from scalelab.laws.design.of_joint import linear
 from scalelab.laws.joint import priors
 from scalelab.laws.joint.solve import variance
 from scalelab.laws.law import Array
 from scalelab.models import count_params
-from scalelab.recommend.averaging import CLAIM, Average, Posterior, average
+from scalelab.recommend.averaging import Average, Posterior, average
+from scalelab.recommend.belief import TAILS, bounded
+from scalelab.recommend.unseen import MOVABLE, exponents, unseen
 from scalelab.spec import RunSpec
-
-SHAPE = ("width", "depth")
-MOVABLE = (*SHAPE, "tokens", "batch_tokens")
-TAILS = 30.0  # degrees of freedom, as in `belief`
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -68,7 +65,7 @@ class Worlds:
             if name in settings and (name == "lr" or not only_lr):
                 log_DR = np.asarray(settings[name] - self._moved(name, scale, rng))
                 total_DR = total_DR + self.joint.height(name, at, logs, log_DR, self.parameters)
-        return np.minimum(total_DR, 1.0)
+        return bounded(total_DR)
 
     def noise(self, height_R: Array) -> Array:
         """Variance of runs' ln loss: noise, and what the valley's formula errs by at such heights."""
@@ -110,16 +107,9 @@ def worlds(
     theta_DP, _ = _average(joint, claims).draws(n, rng)
     theta_DP = theta_DP[rng.permutation(n)]  # models come one after another
     here, there = scale_of(proxy), scale_of(target)
-    known = {*joint.coordinates["lr"], *(SHAPE if set(joint.coordinates["lr"]) & set(PARAMS) else ())}
-    unseen = {}
-    for name in MOVABLE:
-        if name not in known and here[name] != there[name]:
-            prior = priors.exponent("lr", name)
-            free_D1 = prior.mean + prior.sd * rng.standard_normal((n, 1))
-            held_D1 = rng.random((n, 1)) < (CLAIM if name in claims else 0.0)
-            unseen[name] = np.where(held_D1, 0.0, free_D1)
+    drawn = exponents(unseen(joint.coordinates["lr"], joint.domain, here, there), claims, n, rng)
     parameters = {name: theta_DP[:, [place]] for place, name in enumerate(joint.estimates)}
-    return Worlds(joint=joint, parameters=parameters, unseen=unseen, origin={name: here[name] for name in MOVABLE})
+    return Worlds(joint=joint, parameters=parameters, unseen=drawn, origin={name: here[name] for name in MOVABLE})
 
 
 def _average(joint: Joint, claims: Collection[str]) -> Average:

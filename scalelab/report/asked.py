@@ -37,10 +37,16 @@ def asked(found: Found) -> Section:
 
 
 def stated(launch: Launch, recipe: Recipe | None) -> list[str]:
-    """What a launch stated on its command line; what it took from the recipe in one word."""
+    """What a launch stated on its command line; what it took from the recipe in one word.
+
+    A launch with `--recipe` states all of the recipe's overrides (some of an earlier recipe, where it was written
+    again); one that has a few of them by chance, such as the parametrization, stated them itself.
+    """
     own = set() if recipe is None else set(recipe.overrides)
     rest = [each for each in launch.overrides if each not in own]
-    return rest if len(rest) == len(launch.overrides) else [RECIPE, *rest]
+    if len(launch.overrides) - len(rest) <= len(own) / 2:
+        return list(launch.overrides)
+    return [RECIPE, *rest]
 
 
 def ran(found: Found) -> Section:

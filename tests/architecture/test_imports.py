@@ -14,7 +14,7 @@ PACKAGE = ROOT / "scalelab"
 # In the direction of the data: a room may import those of the rows above it, and those of its own row.
 ORDER: tuple[tuple[str, ...], ...] = (
     ("claims", "console", "counted", "errors", "files", "scale", "stopping"),
-    ("answering", "named", "secrets", "shape", "values"),
+    ("answering", "named", "secrets", "shape", "typed", "values"),
     ("parametrizations",),
     ("models", "optimizers"),
     ("hparams", "compare", "external"),
@@ -77,7 +77,7 @@ EXCEPTIONS = {
 }
 
 LIGHT = (
-    "console", "errors", "files", "named", "scale", "shape", "values",
+    "console", "errors", "files", "named", "scale", "shape", "typed", "values",
     "parametrizations", "optimizers", "models", "hparams", "external", "spec", "resolve",
     "data", "trials", "collection", "readers", "laws", "recipe", "config", "overrides", "target", "recommend",
     "confirm", "compare", "derivations", "explain", "show_tables", "show_explained", "catalogue_tables", "programs",

@@ -153,12 +153,13 @@ def test_a_wrong_eps_shows(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 def test_its_command_line_reads_it(folder: Path) -> None:
     from torchtitan.config import ConfigManager
 
-    exported(spec_of(hparams={"clip_norm": 0.7}), folder, local_batch_size="2")
+    exported(spec_of(hparams={"clip_norm": 0.7}, seed=7), folder, local_batch_size="2")
     config = ConfigManager().parse_args(["--module", "torchtitan_recipe", "--config", "recipe"])
     training = config.training
     assert (training.steps, training.seq_len, training.max_norm) == (20, 16, 0.7)
     assert (training.global_batch_size, training.local_batch_size) == (4, 2)
     assert training.mixed_precision_param == training.dtype == "float32"
+    assert config.debug.seed == 7
     assert len(config.optimizer.param_groups) == len(sys.modules["torchtitan_recipe"].GROUPS)
 
 
@@ -246,8 +247,8 @@ def test_other_refusals(tmp_path: Path) -> None:
         (spec_of(hparams={"z_loss": 1e-4}), {}, r"z_loss=0.0001 has no place"),
         (make_spec(model="moe", sizes={"experts": 4, "top_k": 2}), {}, r"no export of model=moe to torchtitan"),
         (case("mup"), {"attn_backend": "sdpa"}, r"attn_backend=sdpa: accepted are flex, flex_flash, varlen"),
-        (case("mup"), {"local_batch_size": "3"}, r"local_batch_size=3 sequences: accepted is a divisor of the 4"),
-        (case("mup"), {"local_batch_size": "many"}, r"local_batch_size='many': accepted is a whole number"),
+        (case("mup"), {"local_batch_size": "3"}, r"local_batch_size=3: accepted is a whole number that divides the 4"),
+        (case("mup"), {"local_batch_size": "many"}, r"local_batch_size=many: accepted is a whole number"),
     ):
         with pytest.raises(Refused, match=said):
             export(recipe_of(spec), "torchtitan", tmp_path, options)

@@ -1,8 +1,9 @@
 """Laws of runs whose learning rate, batch and weight decay were all swept over width and tokens; the truth is known."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -48,33 +49,40 @@ def loss(spec: RunSpec, noise: float = 0.0) -> float:
     return float(level * math.exp(excess + noise))
 
 
-def runs(widths: tuple[int, ...] = (32, 64, 128)) -> Iterator[RunSpec]:
+def runs(
+    widths: tuple[int, ...] = (32, 64, 128), tokens: tuple[int, ...] = TOKENS, name: str = "mup", policy: str = "table"
+) -> Iterator[RunSpec]:
+    """Every run its own base of the horizon."""
     for width in widths:
-        for tokens in TOKENS:
+        for length in tokens:
             grid = [(2.0**lr, batch, 1.0) for lr in range(-8, -3) for batch in (64, 128, 256, 512)]
             grid += [(2.0**-6, 128, off) for off in (0.25, 0.5, 2.0, 4.0)]
             for lr, batch, off in grid:
-                spec = make_spec("mup", width=width, tokens=tokens)
-                decay = batch / (lr * 0.3 * off * tokens)
+                spec = make_spec(name, width=width, tokens=length, weight_decay_policy=policy)
+                decay = batch / (lr * 0.3 * off * length)
                 yield replace(
                     spec, horizon=replace(spec.horizon, batch_tokens=batch),
                     hparams=replace(spec.hparams, lr=lr, weight_decay=decay),
                 )  # fmt: skip
 
 
-@pytest.fixture(scope="session")
-def swept(tmp_path_factory: pytest.TempPathFactory) -> Laws:
-    """Laws of 144 runs: of learning rate, batch and τ together, and of the loss."""
-    folder = tmp_path_factory.mktemp("swept")
+def laws_of(folder: Path, specs: Iterable[RunSpec]) -> Laws:
+    """The joint law of runs and one of the loss."""
     noise_N: Array = 0.001 * np.random.default_rng(0).standard_normal(1000)
-    for spec, noise in zip(runs(), noise_N, strict=False):
+    for spec, noise in zip(specs, noise_N, strict=False):
         write_trial(folder, spec, loss(spec, float(noise)))
     found = read([folder])
     names = ("parametrization", "optimizer", "data")
     group = replace(fitted(found.table), key={name: str(found.table[name].iloc[0]) for name in names}, lr_fits={})
     best_runs = found.table.loc[found.table.groupby(["width", "tokens"])["loss_nats"].idxmin()]
-    law = fit(best_runs, "kaplan", draws=200)
+    laws = {"kaplan": fit(best_runs, "kaplan", draws=200)} if len(best_runs) > 4 else {}
     return Laws(
-        groups=[replace(group, loss_fits={"kaplan": law}, loss_scores=())], theory={}, seed=0, draws=300,
+        groups=[replace(group, loss_fits=laws, loss_scores=())], theory={}, seed=0, draws=300,
         template=found.template, sources=list(found.sources), conventions={},
     )  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def swept(tmp_path_factory: pytest.TempPathFactory) -> Laws:
+    """Laws of 144 runs: of learning rate, batch and τ together, and of the loss."""
+    return laws_of(tmp_path_factory.mktemp("swept"), runs())

@@ -63,7 +63,7 @@ def width_study(
     inputs = {
         "width": width, "depth": 4.0, "params_non_embedding": 48 * width**2, "tokens": 1e8, "batch_tokens": 65536.0,
     }  # fmt: skip
-    belief = believed(group, inputs, claims, proxy_batch=65536.0)
+    belief = believed(group, inputs, claims, proxy={"batch_tokens": 65536.0})
     chosen = safest(belief, "lr", {})
     low, high = np.quantile(belief.best("lr", {}), [0.025, 0.975]) / np.log(2)
     assert group.joint is not None
@@ -89,7 +89,7 @@ def batch_study(seed: int) -> Outcome:
     params, tokens = 3e9, 8e10
     own = {name: 0.1 * rng.standard_normal() for name in BEST}
     inputs = {"params_non_embedding": params, "tokens": tokens, "batch_tokens": 2.0**20, "weight_decay": 0.0}
-    belief = believed(group, inputs, (), proxy_batch=2.0**19)
+    belief = believed(group, inputs, (), proxy={"batch_tokens": 2.0**19})
     logs = {"batch_tokens": safest(belief, "batch_tokens", {})}
     logs["lr"] = safest(belief, "lr", logs)
     at = level(group, inputs)

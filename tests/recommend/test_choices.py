@@ -48,7 +48,8 @@ def chosen(
     tokens: int, *, own: int = 64, asked: bool = False, swept: tuple[float, float] = (640.0, 640.0)
 ) -> batch.Batch:  # fmt: skip
     spec = at(make_spec("mup", width=64), tokens=tokens // own * own, batch_tokens=own)
-    return batch.choose(spec, silent(), asked=asked, tokens=tokens, swept_tokens=swept)
+    target = {"width": 64, "tokens": tokens, **({"batch_tokens": own} if asked else {})}
+    return batch.choose(spec, silent(), proxy=spec, target=target, own=(), swept_tokens=swept, tried={})
 
 
 def test_a_run_as_long_as_the_proxies_keeps_their_batch() -> None:
@@ -144,7 +145,8 @@ def test_no_decay_stays_none() -> None:
     [("adamw", "beta2", "momentum"), ("sgd", "momentum", "beta2"), ("muon", "beta2", "no such")],
 )
 def test_values_are_those_that_the_optimizer_has(optimizer: str, has: str, lacks: str) -> None:
-    names = {value.name for value in settled(make_spec("mup", optimizer=optimizer))}
+    spec = make_spec("mup", optimizer=optimizer)
+    names = {value.name for value in settled(spec, spec)}
     assert has in names and lacks not in names and {"warmup", "schedule", "clip_norm", "init"} <= names
 
 

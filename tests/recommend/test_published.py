@@ -263,7 +263,7 @@ def test_the_list_names_every_law_of_a_hyperparameter() -> None:
 def test_one_of_laws_and_published_is_needed() -> None:
     assert "--laws laws.json" in one_line(scalelab("recommend", "--target", "width=64"))
     said = one_line(scalelab("recommend", "--laws", "laws.json", "-t", "width=64", "lr=1"))
-    assert "'lr=1' with --laws" in said
+    assert "'lr=1' is no part of a target, and with --laws all else is as the runs had it" in said
     said = one_line(scalelab("recommend", "--published", "step-law", "-p", "mup", "-t", "width=64"))
     assert "-p and --optimizer choose among your laws" in said
 
@@ -286,3 +286,13 @@ def test_words_of_a_target_are_told_from_keys() -> None:
     assert parse_target(["width=64", "tokens=1.4T"]) == {"width": 64, "tokens": 1_400_000_000_000}
     with pytest.raises(Refused, match=r"tokens=1\.5: accepted is a positive whole number"):
         parse_target(["width=64", "tokens=1.5"])
+
+
+def test_the_vocabulary_is_the_targets(large: Recipe) -> None:
+    own = asked("step-law", LARGE, vocab=50304)
+    assert spec_of(own).shape.vocab == 50304 and own.params["total"] > large.params["total"]
+    assert own.lr.value == large.lr.value  # the law counts non-embedding parameters
+    assert any("the vocabulary of 256 of data=embedded (say --vocab)" in warning for warning in large.warnings)
+    assert not any("vocabulary" in warning for warning in own.warnings)
+    line = one_line(scalelab("recommend", "--laws", "laws.json", "--vocab", "9", "--target", "width=64"))
+    assert line.startswith("scalelab: --vocab with --laws")
