@@ -23,6 +23,7 @@ from scalelab.laws.validate.forms import averaged
 from scalelab.overrides import overrides_of
 from scalelab.plots import titles
 from scalelab.readers.numbers import number
+from scalelab.recommend.accepted import swept_apart
 from scalelab.secrets import scrubbed
 from scalelab.spec import from_plain
 from scalelab.target import named, target_spec
@@ -155,9 +156,10 @@ def _propose(name: str, laws: Laws, group: GroupLaws, asked: Request, console: C
     if laws.template is None or key not in laws.template:
         return said
     proxy = from_plain(laws.template[key])
+    own = swept_apart(group, proxy)  # as the runs were: their own base there
     studies = as_studies(
         found, name=f"next_{stem}",
-        stated=lambda s: overrides_of(target_spec(proxy, {k: int(s[k]) for k in STUDY_KEYS if k in s})),
+        stated=lambda s: overrides_of(target_spec(proxy, {k: int(s[k]) for k in STUDY_KEYS if k in s}, own)),
     )  # fmt: skip
     for file, text in studies.items():
         write_atomically(asked.out / "sweep" / f"{file}.yaml", text)
