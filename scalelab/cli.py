@@ -40,6 +40,10 @@ def train(
     overrides: Overrides = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and its cost; run nothing.")] = False,
     recipe: Annotated[Path | None, typer.Option(help="Start from the settings of this recipe.yaml.")] = None,
+    following: Annotated[
+        int | None,
+        typer.Option("--next", help="Of --recipe: its next runs of this number, not its target.", show_default=False),
+    ] = None,
     json: AsJson = False,
 ) -> None:
     """Train proxies: a Hydra app. One run: `train width=64 lr=0.02`; a sweep: `train -m width=64,128 lr=0.01,0.02`.
@@ -53,14 +57,20 @@ def train(
         arguments = list(overrides or ())
         if recipe is not None:
             from scalelab.overrides import of_a_file
-            from scalelab.recipe import read_recipe
+            from scalelab.recipe import next_overrides, read_recipe
             from scalelab.target import SIZE_KEYS
 
-            stated = of_a_file(read_recipe(recipe).overrides, arguments)
+            found = read_recipe(recipe)
+            if following is None:
+                stated = of_a_file(found.overrides, arguments)
+            else:
+                stated = ["-m", *of_a_file(next_overrides(found, following), arguments), "study=confirm"]
             for argument in arguments:
                 if argument.split("=")[0] in SIZE_KEYS:
                     raise Refused(f"{argument} with --recipe, which fixes the size: recommend for that target instead")
             arguments = [*stated, *arguments]
+        elif following is not None:
+            raise Refused(f"--next {following} without --recipe: which recipe's?")
         status = commands.execute(arguments, dry_run=dry_run, console=console, answer=answer)
     raise typer.Exit(status)
 

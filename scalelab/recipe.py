@@ -153,6 +153,14 @@ def patterns(group: Group) -> tuple[str, ...]:
     return tuple(dict.fromkeys(re.sub(r"^blocks\.\d+\.", "blocks.*.", name) for name in group.names))
 
 
+def next_overrides(recipe: Recipe, number: int) -> tuple[str, ...]:
+    """The settings of a recipe's next runs, counted from 1; `Refused` where it names no such runs."""
+    if not 1 <= number <= len(recipe.confirm):
+        there = f"1 to {len(recipe.confirm)}" if recipe.confirm else "none: it names no next runs"
+        raise Refused(f"--next {number}: the recipe's are {there}")
+    return tuple(each for each in recipe.confirm[number - 1].overrides if not each.startswith("study="))
+
+
 def write_recipe(recipe: Recipe, path: Path) -> None:
     """Write recipe.yaml, atomically."""
     plain = {"kind": "scalelab recipe", "version": RECIPE_VERSION, "scalelab": __version__, **as_plain(recipe)}

@@ -119,12 +119,15 @@ def _regrets(found: Recipe, console: Console) -> None:
 def _next_runs(found: Recipe, console: Console) -> None:
     """The cheapest runs that would reduce the risk, each after those before it."""
     rows = [
-        (f"{number(run.risk_nats, '.4f')} → {number(run.risk_after_nats, '.4f')}", f"{run.cost_flops:.2e}", run.why)
-        for run in found.confirm
-    ]
+        (f"{place}", f"{number(run.risk_nats, '.4f')} → {number(run.risk_after_nats, '.4f')}", f"{run.cost_flops:.2e}",
+         run.why)
+        for place, run in enumerate(found.confirm, start=1)
+    ]  # fmt: skip
     if rows:
         console.print(
-            grid("", ("risk in lr, nats", "FLOPs", "next runs, whose overrides are in the recipe"), rows, left=3)
+            grid(
+                "", ("next", "risk in lr, nats", "FLOPs", "runs of `scalelab train --recipe … --next N`"), rows, left=4
+            )
         )
 
 

@@ -1,5 +1,6 @@
 """recipe.yaml as it is read: what is wrong in it is said in one line, and what is read is what was written."""
 
+import json
 import math
 from dataclasses import replace
 from datetime import date
@@ -11,11 +12,14 @@ import yaml
 
 from scalelab.errors import Refused
 from scalelab.exporters import made
+from scalelab.overrides import overrides_of
 from scalelab.recipe import NextRun, Recipe, Regret, Value, read_recipe, recipe_of, write_recipe
 from scalelab.report.found import Found
 from scalelab.report.recipes import recipe as section
 from scalelab.spec import as_plain
+from tests.conftest import make_spec
 from tests.handoff import recipes
+from tests.helpers import one_line, scalelab
 from tests.leaves import changed, leaves
 
 OTHERS: dict[str, Any] = {
@@ -129,3 +133,18 @@ def test_what_was_written_is_what_is_read(tmp_path: Path) -> None:
     write_recipe(whole(), tmp_path / "recipe.yaml")
     assert repr(as_plain(read_recipe(tmp_path / "recipe.yaml"))) == repr(PLAIN)
     assert holds(PLAIN)
+
+
+def test_next_runs_are_trained_by_their_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    spec = make_spec(width=64)
+    run = NextRun(
+        overrides=(*overrides_of(spec), "lr=0.01,0.02", "study=confirm"), why="x", cost_flops=1.0, risk_nats=0.1,
+        risk_after_nats=0.0,
+    )  # fmt: skip
+    write_recipe(replace(whole(), confirm=(run,)), tmp_path / "recipe.yaml")
+    asked = ("train", "--recipe", "recipe.yaml", "--dry-run", "--next")
+    planned = json.loads(scalelab(*asked, "1", "--json").stdout)["runs"]
+    assert sorted(each["lr"] for each in planned) == [0.01, 0.02]
+    assert one_line(scalelab(*asked, "2")) == "scalelab: --next 2: the recipe's are 1 to 1"
+    assert one_line(scalelab("train", "--next", "1")) == "scalelab: --next 1 without --recipe: which recipe's?"
