@@ -25,7 +25,8 @@ lint: $(VENV)/installed-dev
 	$(BIN)/mypy
 
 slow: $(VENV)/installed-dev
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup -m "slow and not network and not handoff"
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "slow and cluster"
+	$(BIN)/python -m pytest -n $(WORKERS) -m "slow and not cluster and not network and not handoff"
 
 # One by one, as a fit takes all cores there are; the first that fails ends it.
 notebooks: $(VENV)/installed-dev

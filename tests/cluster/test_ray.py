@@ -37,8 +37,6 @@ from tests.cluster.conftest import (
 from tests.conftest import make_spec
 from tests.helpers import TINY, one_line, scalelab
 
-pytestmark = pytest.mark.xdist_group("cluster")  # one after another: each asks much of a machine
-
 RAY = ("hydra/launcher=ray", "hydra.launcher.poll_seconds=0.5")
 STEPS = 1500
 STUDY = (*TINY, f"tokens={64 * STEPS}", "lr=0.005,0.01,0.02", "seed=0,1,2,3")
@@ -196,6 +194,7 @@ def in_training(study: Path) -> Iterator[tuple[Path, int]]:
 
 @pytest.mark.slow
 @pytest.mark.ray
+@pytest.mark.cluster
 def test_a_study_is_whole_whatever_dies(nodes: Nodes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     arguments = ("-m", *RAY, "hydra.launcher.members=2", "hydra.launcher.workers=3", *STUDY)
     study = tmp_path / "runs" / "adhoc"
@@ -247,6 +246,7 @@ os._exit({EXIT})
 
 @pytest.mark.slow
 @pytest.mark.ray
+@pytest.mark.cluster
 def test_orders_are_found_again_by_their_tickets(nodes: Nodes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     orders = [an_order(tmp_path / "s", seeds=[seed], tokens=64 * 300) for seed in range(5)]
@@ -283,6 +283,7 @@ def test_orders_are_found_again_by_their_tickets(nodes: Nodes, tmp_path: Path, m
 
 @pytest.mark.slow
 @pytest.mark.ray
+@pytest.mark.cluster
 def test_a_search_on_a_ray_of_its_own(nodes: Nodes, tmp_path: Path) -> None:
     arguments = ("-m", *RAY, "hydra.launcher.address=null", "hydra/sweeper=optuna", "hydra/sweeper/sampler=random",
                  "hydra.sweeper.n_trials=4", "hydra.sweeper.n_jobs=2", "study=s", *TINY,

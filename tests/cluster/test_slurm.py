@@ -28,7 +28,7 @@ from tests.cluster.conftest import (
 from tests.cluster.slurm import Cluster
 from tests.helpers import TINY
 
-pytestmark = [pytest.mark.slow, pytest.mark.slurm, pytest.mark.xdist_group("cluster")]
+pytestmark = [pytest.mark.slow, pytest.mark.slurm, pytest.mark.cluster]
 
 SLURM = ("hydra/launcher=slurm", "hydra.launcher.partition=main", "hydra.launcher.poll_seconds=0.5")
 MEMBERS = "hydra.launcher.members=3"

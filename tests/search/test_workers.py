@@ -23,7 +23,6 @@ from tests.helpers import TINY
 from tests.search.postgres import server
 from tests.search.searching import LR
 
-pytestmark = pytest.mark.xdist_group("cluster")  # beside no other test that asks much of a machine
 PATIENCE = 800.0  # on a machine that does much else
 
 
@@ -130,6 +129,7 @@ def test_workers_share_one_study_and_a_killed_ones_trial_goes_on(begun: Callable
 
 
 @pytest.mark.slow
+@pytest.mark.cluster
 def test_a_budget_is_that_of_all_workers_together(begun: Callable[..., Workers]) -> None:
     given = [LR, "hydra/sweeper/sampler=random", "hydra.sweeper.budget_flops=6.5e8"]  # of runs that cost 1.3e8 each
     begun(given, [{}] * 5, n_trials=50, seconds=0.1, lease=60).wait()
@@ -169,6 +169,7 @@ CARBS = [LR, "width=range(32,160,32)", "hydra/sweeper/sampler=carbs"]
 
 
 @pytest.mark.slow
+@pytest.mark.cluster
 def test_eight_workers_with_carbs_and_a_journal(begun: Callable[..., Workers]) -> None:
     workers = begun(CARBS, eight(tears=True), n_trials=32, seconds=1.0, lease=3)
     disturb(workers)
@@ -179,6 +180,7 @@ def test_eight_workers_with_carbs_and_a_journal(begun: Callable[..., Workers]) -
 
 
 @pytest.mark.slow
+@pytest.mark.cluster
 def test_eight_workers_with_carbs_and_a_database_that_goes_away(
     begun: Callable[..., Workers], monkeypatch: pytest.MonkeyPatch
 ) -> None:
