@@ -103,12 +103,11 @@ def recommend(
         else:
             assert published is not None
             recipe = room.asked(published, aim, overrides, vocab=vocab)
-        for name in framework or []:
-            exporters.made(recipe, name, {})  # refuses before anything is written
+        exports = exporters.made_all(recipe, framework or [], {})  # refuses before anything is written
         write_recipe(recipe, out)
         show.recipe(recipe, console)
         show.say(console, f"written: {out}")
-        show_export.exported(exporters.export_all(recipe, framework or [], out.parent / "export", {}), console)
+        show_export.exported(exporters.write_all(exports, out.parent / "export"), console)
         answer(as_plain(recipe))
         if place is not None:
             show.say(console, keep(place, "recipe", [out], sources=sources, folder=out.parent))

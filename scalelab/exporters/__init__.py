@@ -81,16 +81,22 @@ def made(recipe: Recipe, name: str, given: Mapping[str, str]) -> Export:
 
 
 def export_all(recipe: Recipe, names: Sequence[str], folder: Path, given: Mapping[str, str]) -> list[Exported]:
-    """Write a recipe for several frameworks, or for none of them where one refuses. Raises as `made`.
+    """Write a recipe for several frameworks, or for none of them where one refuses. Raises as `made`."""
+    return write_all(made_all(recipe, names, given), folder)
 
-    Each has a folder of its name: files of two are never mixed. An option goes to each of them that has it.
-    """
+
+def made_all(recipe: Recipe, names: Sequence[str], given: Mapping[str, str]) -> dict[str, Export]:
+    """A recipe in the words of several frameworks; an option goes to each of them that has it. Raises as `made`."""
     known = {option for name in names for option in exporter_of(name).options}
     for option in given:
         if option not in known:
             raise unknown(f"option of {', '.join(names)}", option, known)
-    exports = {name: made(recipe, name, {o: v for o, v in given.items() if o in EXPORTERS[name].options})
-               for name in names}  # fmt: skip
+    return {name: made(recipe, name, {o: v for o, v in given.items() if o in EXPORTERS[name].options})
+            for name in names}  # fmt: skip
+
+
+def write_all(exports: Mapping[str, Export], folder: Path) -> list[Exported]:
+    """Write each into a folder of its name: files of two are never mixed."""
     return [_written(name, each, folder / name) for name, each in exports.items()]
 
 
@@ -134,5 +140,5 @@ def listing() -> dict[str, Any]:
 
 __all__ = [
     "EXPORTERS", "NOT_RIGHT", "Export", "Exported", "Exporter", "Handoff", "export", "export_all", "exporter_of",
-    "handoff", "listing", "made", "options",
+    "handoff", "listing", "made", "made_all", "options", "write_all",
 ]  # fmt: skip

@@ -58,11 +58,14 @@ def recommend(
     claims = [name for name in table(spec.parametrization).transfers if name not in own]
     silent = accepted.silent(group, _inputs(spec), claims)
     swept = domain(group)
+    belief = _belief(group, spec, proxy, claims)
     chosen_batch = batches.choose(
-        spec, _belief(group, spec, proxy, claims), proxy=proxy, target=target, own=own,
+        spec, belief, proxy=proxy, target=target, own=own,
         swept_tokens=swept.get("tokens", (0.0, math.inf)), tried=batches.tried_at_largest(group),
     )  # fmt: skip
-    belief, spec = _belief(group, chosen_batch.spec, proxy, claims), chosen_batch.spec
+    if chosen_batch.spec != spec:
+        spec = chosen_batch.spec
+        belief = _belief(group, spec, proxy, claims)
     inputs = _inputs(spec)
     logs = {"batch_tokens": math.log(spec.horizon.batch_tokens)}
     chosen, choices = _rates(group, belief, inputs, claims, logs)
