@@ -4,7 +4,7 @@ import io
 import json
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,7 +23,7 @@ from scalelab.parametrizations import TABLES, Family, Parametrization, Role
 from scalelab.plots.valleys import LOST, OPTIMA, RUNS
 from scalelab.probe import Check, Slope
 from scalelab.readers import Runs, read
-from scalelab.recipe import write_recipe
+from scalelab.recipe import Recipe, write_recipe
 from scalelab.recommend import recommend
 from scalelab.spec import RunSpec
 from tests.conftest import make_spec
@@ -249,17 +249,22 @@ def studied(laws: Laws, laws_folder: Path, runs: Runs, tmp_path: Path) -> Path:
     recipe = recommend(laws, {"width": 256}, parametrization="mup")
     shutil.copytree(laws_folder, tmp_path / "laws")
     write_recipe(recipe, tmp_path / "recipe.yaml")
-    for factor, losses in {0.5: (2.5, 2.51), 1.0: (2.4321, 2.4521), 2.0: (2.42, 2.43)}.items():
-        for seed, at in enumerate(losses):
+    confirmed_and_checked(tmp_path, recipe, runs, {0.5: (2.5, 2.51), 1.0: (2.4321, 2.4521), 2.0: (2.42, 2.43)})
+    return tmp_path
+
+
+def confirmed_and_checked(folder: Path, recipe: Recipe, runs: Runs, losses: Mapping[float, Sequence[float]]) -> None:
+    """Runs at a recipe's target, a loss a seed by the factor on its lr, their confirmation, two checks."""
+    for factor, by_seed in losses.items():
+        for seed, at in enumerate(by_seed):
             spec = make_spec(width=256, seed=seed)
             spec = replace(spec, hparams=replace(spec.hparams, lr=recipe.lr.value * factor))
-            write_trial(tmp_path / "target", spec, at)
-    found = confirm(recipe, read([tmp_path / "target"]), proxies=runs)
-    write_confirmation(found, tmp_path)
-    report.save(plots.target(found), tmp_path, "target")
+            write_trial(folder / "target", spec, at)
+    found = confirm(recipe, read([folder / "target"]), proxies=runs)
+    write_confirmation(found, folder)
+    report.save(plots.target(found), folder, "target")
     for name, grows in (("sp", True), ("mup", False)):
-        report.write_check(a_check(name, grows=grows), tmp_path / "check")
-    return tmp_path
+        report.write_check(a_check(name, grows=grows), folder / "check")
 
 
 def test_a_report_holds_regret_drift_checks_and_the_recipe(studied: Path, laws: Laws) -> None:

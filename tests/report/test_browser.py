@@ -2,23 +2,18 @@
 
 import shutil
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from scalelab import plots, report
-from scalelab.confirm import confirm
-from scalelab.confirm import write as write_confirmation
 from scalelab.laws import study
 from scalelab.laws import write as write_laws
 from scalelab.readers import read
 from scalelab.recipe import write_recipe
 from scalelab.recommend import recommend
-from tests.conftest import make_spec
-from tests.helpers import scalelab, sweep, write_trial
+from tests.helpers import scalelab, sweep
 from tests.report.browser import CACHE, NotHere, Page, browsing
-from tests.test_show_report import a_check, loss
+from tests.test_show_report import confirmed_and_checked, loss
 
 pytestmark = pytest.mark.slow
 
@@ -61,15 +56,7 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_laws(laws, folder / "laws" / "laws.json")
     recipe = recommend(laws, {"width": 256}, parametrization="mup")
     write_recipe(recipe, folder / "recipe.yaml")
-    for factor, at in {0.5: 2.5, 1.0: 2.43, 2.0: 2.45}.items():
-        spec = make_spec(width=256)
-        spec = replace(spec, hparams=replace(spec.hparams, lr=recipe.lr.value * factor))
-        write_trial(folder / "target", spec, at)
-    found = confirm(recipe, read([folder / "target"]), proxies=runs)
-    write_confirmation(found, folder)
-    report.save(plots.target(found), folder, "target")
-    for name, grows in (("sp", True), ("mup", False)):
-        report.write_check(a_check(name, grows=grows), folder / "check")
+    confirmed_and_checked(folder, recipe, runs, {0.5: (2.5,), 1.0: (2.43,), 2.0: (2.45,)})
     result = scalelab("report", str(folder), "--title", HOSTILE)
     assert result.exit_code == 0, result.output
     shutil.rmtree(folder / "proxies")  # of which the page is independent
