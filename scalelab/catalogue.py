@@ -7,11 +7,12 @@ measured it takes from analysis/ and benchmarks/ beside the page.
 import math
 import re
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from scalelab import catalogue_tables
 from scalelab.catalogue_measured import measured
+from scalelab.console import markdown
 from scalelab.data import CORPORA, EXTERNAL
 from scalelab.hparams import SCHEDULES
 from scalelab.laws import LAWS, PUBLISHED, Law, Published
@@ -33,18 +34,6 @@ TABLES: dict[str, Callable[[], catalogue_tables.Rows]] = {
     "corpora": catalogue_tables.corpora,
     "pruners": catalogue_tables.pruners,
 }
-
-
-def markdown(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A Markdown table.
-
-    >>> print(markdown(["a", "b"], [["1", "2"]]))
-    | a | b |
-    |---|---|
-    | 1 | 2 |
-    """
-    lines = [columns, ["---"] * len(columns), *rows]
-    return "\n".join("|---" * len(columns) + "|" if line[0] == "---" else f"| {' | '.join(line)} |" for line in lines)
 
 
 def blocks(root: Path) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""The README's tables of what was measured: fitted again from committed runs, or as a benchmark recorded it.
+"""The README's tables of what was measured: fitted again from committed runs, or as benchmarks and replications found.
 
 They need the checkout: `analysis/results/` has the runs, `benchmarks/results/` what benchmarks printed, on machines
 that the page names beside them.
@@ -11,6 +11,7 @@ from pathlib import Path
 from scalelab import readers
 from scalelab.catalogue_tables import Rows
 from scalelab.laws import Drift, Laws, drift, study
+from scalelab.replications import arxiv, replications
 
 RECORDED = Path("benchmarks") / "results"
 DEPTH_RUNS = Path("analysis") / "results" / "depth_runs.csv"
@@ -20,6 +21,7 @@ def measured(root: Path) -> Mapping[str, Rows]:
     """Each table by its name; `root` is the checkout."""
     return {
         "depth": depth(root),
+        "replications": replicated(root),
         **{f"measured-{file.stem}": recorded(file) for file in (root / RECORDED).glob("*.csv")},
     }
 
@@ -29,6 +31,16 @@ def recorded(file: Path) -> Rows:
     with file.open(newline="") as text:
         head, *rows = csv.reader(text)
     return head, rows
+
+
+def replicated(root: Path) -> Rows:
+    """What is claimed, by whom, what was seen here and whether it agrees; each row leads to its study."""
+    rows = [
+        (f"[{each.claim.claim}](sweeps/{each.name}/LOG.md)", f"{each.claim.paper}; {arxiv(each.claim.arxiv)}",
+         each.verdict.seen, f"**{each.verdict.agreement}**")
+        for each in replications(root)
+    ]  # fmt: skip
+    return ("claim", "paper", "seen here", "agreement"), rows
 
 
 def depth(root: Path) -> Rows:

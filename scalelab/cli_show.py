@@ -8,6 +8,7 @@ import typer
 from scalelab import completion
 from scalelab.answering import FINE, NO, AsJson, answering, console
 from scalelab.cli_group import LOOK, STANDING
+from scalelab.errors import Refused
 
 app = typer.Typer()
 PASS_THROUGH = {"ignore_unknown_options": True}
@@ -104,6 +105,11 @@ def collect(
     studies: Annotated[
         list[Path], typer.Argument(help="Studies, or folders of studies.", autocompletion=completion.studies)
     ],
+    csv: Annotated[
+        Path | None,
+        typer.Option(help="A table to keep and share, instead: a row a run, a column for whatever was varied."),
+    ] = None,
+    curve: Annotated[int, typer.Option(help="With --csv: points of every run's training loss.", min=0)] = 0,
     json: AsJson = False,
 ) -> None:
     """Collect a study's final trials in one Parquet file, its trials.parquet: `status` and `fit` read that in seconds.
@@ -113,7 +119,16 @@ def collect(
     with answering(json) as answer:
         from scalelab import collection
         from scalelab.console import say
+        from scalelab.files import write_atomically
 
+        if csv is not None:
+            table = collection.tidy(studies, curve=curve)
+            write_atomically(csv, collection.as_csv(table))
+            say(console, f"{csv}: {len(table)} runs, {len(table.columns)} columns")
+            answer({"csv": str(csv), "runs": len(table), "columns": list(table.columns)})
+            return
+        if curve:
+            raise Refused(f"--curve {curve}: goes with --csv FILE, into which the points are written")
         collected = []
         for folder in studies:
             for found in collection.collect(folder):

@@ -161,6 +161,7 @@ def _plan_columns(spec: RunSpec) -> dict[str, str]:
         "N total": f"{counted.total:,}",
         "base": f"{spec.base.width}×{spec.base.depth}",
         "tokens": f"{spec.horizon.tokens:,}",
+        "unique": "—" if spec.data.unique_tokens is None else f"{spec.data.unique_tokens:,}",
         "batch": f"{spec.sequences}×{spec.shape.context}",
         "steps": f"{spec.horizon.steps:,}",
         "schedule": f"{spec.horizon.schedule}, {spec.horizon.warmup_steps} warmup steps",
@@ -201,9 +202,9 @@ def _warnings(specs: Sequence[RunSpec]) -> list[str]:
     found = []
     own = [spec for spec in specs if spec.command is None]
     for spec in {(spec.data, spec.horizon.tokens): spec for spec in own}.values():
-        corpus = load(spec.data.name, **dict(spec.data.options))
+        corpus = load(spec.data.name, unique_tokens=spec.data.unique_tokens, **dict(spec.data.options))
         passes = epochs(corpus, tokens=spec.horizon.tokens, context=spec.shape.context)
-        if passes > 1:
+        if passes > 1 and spec.data.unique_tokens is None:  # else it was asked for
             found.append(f"{spec.horizon.tokens:,} tokens pass over {corpus.name} {passes:.1f} times: data repeat")
     bare = [spec for spec in specs if spec.base_tokens is None and spec.base_batch_tokens is None]
     if any(map(moves_with_horizon, {(spec.parametrization, spec.weight_decay_policy): spec for spec in bare}.values())):

@@ -30,7 +30,7 @@ KEYS = frozenset((
     "warmup_fraction", "warmup_tokens", "decay_fraction", "final_lr_ratio", "weight_decay_policy", "dtype", "compile",
     "pruning",
     "independent_weight_decay", "z_loss", "balance_loss", "init",
-    "multipliers", "validation_tokens", "device", "threads", "model", "optimizer", "data", "parallel",
+    "multipliers", "validation_tokens", "unique_tokens", "device", "threads", "model", "optimizer", "data", "parallel",
     "trainer", "tracker", "hydra",
 ))  # fmt: skip
 FAMILY = ("head_dim", "heads", "kv_heads", "ffn", "experts", "top_k", "granularity")  # null in base: as the target's
@@ -179,9 +179,12 @@ def _data(config: Mapping[str, Any], model: Model, command: Command | None) -> D
     for key, value in given:
         if isinstance(value, list | dict):
             raise Refused(f"data.{key}={value!r}: accepted is one value, a number or text")
+    unique_tokens = None if config["unique_tokens"] is None else integer("unique_tokens", config["unique_tokens"])
     if command is not None:
+        if unique_tokens is not None:
+            raise Refused(f"unique_tokens={unique_tokens} with trainer=command, which reads its own: leave it out")
         return data.external(name, given, command)
-    corpus = _corpus(name, given)
+    corpus = _corpus(name, unique_tokens, given)
     if model.images != (corpus.record is not None):
         kind, other = ("images", "text") if model.images else ("text", "images")
         raise Refused(
@@ -194,12 +197,13 @@ def _data(config: Mapping[str, Any], model: Model, command: Command | None) -> D
         bytes_per_token=corpus.bytes_per_token,
         validation_tokens=integer("validation_tokens", config["validation_tokens"]),
         options=given,
+        unique_tokens=unique_tokens,
     )
 
 
 @functools.cache  # a plan asks for the same corpus once a run
-def _corpus(name: str, options: tuple[tuple[str, Any], ...]) -> data.Corpus:
-    return data.load(name, **dict(options))
+def _corpus(name: str, unique_tokens: int | None, options: tuple[tuple[str, Any], ...]) -> data.Corpus:
+    return data.load(name, unique_tokens=unique_tokens, **dict(options))
 
 
 def _group(config: Mapping[str, Any], name: str) -> dict[str, Any]:

@@ -63,6 +63,7 @@ def overrides_of(spec: RunSpec) -> list[str]:
         "init.gain": hparams.init_gain,
         "init.embedding_std": hparams.embedding_std,
         **{f"multipliers.{key}": getattr(hparams, name) for key, name in MULTIPLIERS.items()},
+        "unique_tokens": spec.data.unique_tokens,
         "validation_tokens": spec.data.validation_tokens,
         "dtype": spec.dtype,
         **{f"data.{name}": value for name, value in spec.data.options},

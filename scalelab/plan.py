@@ -87,7 +87,7 @@ def planned(jobs: Iterable[Job]) -> Plan:
         runs.setdefault(spec.fingerprint, run)
     own = [run.spec for run in runs.values() if run.spec.command is None]
     for data, context in {(spec.data, spec.shape.context): None for spec in own}:
-        corpus = load(data.name, **dict(data.options))
+        corpus = load(data.name, unique_tokens=data.unique_tokens, **dict(data.options))
         validation_batches(corpus, tokens=data.validation_tokens, sequences=1, context=context)  # refuses a short split
     return Plan(runs=tuple(runs.values()))
 

@@ -52,7 +52,7 @@ def program(spec: RunSpec) -> Program:
         attention_site=sites.attention_site,
         residual_site=sites.residual_site,
         auxiliary=(spec.hparams.z_loss > 0, spec.hparams.balance_loss > 0),
-        data=(spec.data.sha256, spec.data.validation_tokens),
+        data=(spec.data.sha256, spec.data.validation_tokens, spec.data.unique_tokens),
         dtype=spec.dtype,
     )
 

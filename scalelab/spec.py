@@ -6,7 +6,7 @@ identity. Two specs with the same fingerprint are the same run, and a finished r
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from enum import Enum
 from fractions import Fraction
@@ -29,7 +29,10 @@ DTYPES = ("float32", "bfloat16")  # of matrix products; weights, moments and the
 
 @dataclass(frozen=True, kw_only=True)
 class DataSpec:
-    """Which corpus: `sha256` over its tokens is its identity; `options` only say where this machine finds it."""
+    """Which corpus: `sha256` over its tokens is its identity; `options` only say where this machine finds it.
+
+    `unique_tokens` is how many of its tokens are trained on, None where all of them are.
+    """
 
     name: str
     sha256: str
@@ -37,6 +40,7 @@ class DataSpec:
     bytes_per_token: float | None
     validation_tokens: int
     options: tuple[tuple[str, Any], ...] = field(default=())
+    unique_tokens: int | None = field(default=None, metadata=ABSENT)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -189,6 +193,19 @@ def as_plain(value: Any) -> Any:
     if value is None or isinstance(value, bool | int | float | str):
         return value
     raise TypeError(f"cannot encode {type(value).__name__} {value!r} in a run's identity")
+
+
+def leaves(plain: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """The single settings of a spec in JSON types, each by its place in it.
+
+    >>> dict(leaves({"hparams": {"lr": 0.1}, "seed": 0}))
+    {'hparams.lr': 0.1, 'seed': 0}
+    """
+    if isinstance(plain, dict):
+        for key, value in plain.items():
+            yield from leaves(value, f"{path}.{key}" if path else key)
+    else:
+        yield path, plain
 
 
 FIELDS = frozenset(f.name for f in fields(RunSpec))

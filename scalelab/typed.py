@@ -4,6 +4,7 @@ import math
 import reprlib
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, fields, is_dataclass
+from enum import StrEnum
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -70,6 +71,8 @@ def built(kind: Any, plain: Any, where: str = "") -> Any:
         return {key: built(parts[1], value, f"{where}.{key}") for key, value in _mapping(plain, where).items()}
     if kind is Any:
         return _anything(plain, where)
+    if isinstance(kind, type) and issubclass(kind, StrEnum):
+        return kind(_named(tuple(kind), plain, where))
     if kind not in (str, bool, NoneType):
         raise TypeError(f"{where}: no plain data is {kind!r}")
     if not isinstance(plain, kind):

@@ -147,6 +147,61 @@ def test_a_batch_far_into_a_large_corpus_is_quick(tmp_path: Path) -> None:
 
 def test_epochs_counts_passes_over_the_windows() -> None:
     assert data.epochs(counting(101), tokens=250, context=10) == 2.5
+    assert data.epochs(replace(counting(101), unique_tokens=20), tokens=250, context=10) == 12.5
+
+
+@given(train=st.integers(5, 400), context=st.integers(1, 40), part=st.floats(0, 1), seed=st.integers(0, 99))
+@settings(max_examples=60, deadline=None)
+def test_unique_tokens_are_targets_once_an_epoch_and_spread_over_the_split(
+    train: int, context: int, part: float, seed: int
+) -> None:
+    context = min(context, train - 1)
+    available = (train - 1) // context
+    count = max(1, int(available * part))
+    corpus = replace(counting(train), unique_tokens=count * context)
+    windows = np.concatenate(
+        [data.train_batch(corpus, seed=seed, step=step, sequences=count, context=context) for step in range(3)]
+    )
+    for epoch in range(3):
+        starts = np.sort(windows[epoch * count : (epoch + 1) * count, 0])
+        assert len(np.unique(starts)) == count
+        np.testing.assert_array_equal(starts, np.arange(count) * available // count * context)
+    assert data.epochs(corpus, tokens=3 * count * context, context=context) == 3
+
+
+def test_all_tokens_as_unique_tokens_are_the_order_that_there_is_without() -> None:
+    whole = replace(counting(1001), unique_tokens=1000)
+    batch = data.train_batch(whole, seed=7, step=3, sequences=4, context=10)
+    assert batch[:, 0].tolist() == GOLDEN_STARTS
+    assert whole != counting(1001)  # though what they read is the same
+
+
+def test_unique_tokens_of_records_are_whole_records() -> None:
+    corpus = replace(labelled(6), unique_tokens=12)  # three records of five tokens, of which four are targets
+    batch = data.train_batch(corpus, seed=0, step=0, sequences=3, context=4)
+    np.testing.assert_array_equal(np.sort(batch[:, 0]), [0, 10, 20])
+
+
+@pytest.mark.parametrize(
+    ("unique", "says"),
+    [
+        (0, "unique_tokens=0: accepted are 1 to 100,"),
+        (101, "unique_tokens=101: accepted are 1 to 100, which corpus 'counting' has"),
+        (100, "unique_tokens=100 with context=10: accepted are one window .* the 9 .*try unique_tokens=90"),
+        (9, "unique_tokens=9 with context=10: accepted are one window"),
+    ],
+)
+def test_unique_tokens_that_there_are_not_are_refused(unique: int, says: str) -> None:
+    with pytest.raises(Refused, match=says):
+        data.epochs(replace(counting(100), unique_tokens=unique), tokens=100, context=10)
+
+
+def test_load_gives_a_part_to_train_on_and_all_to_validate() -> None:
+    part, whole = data.load("embedded", unique_tokens=6400), data.load("embedded")
+    assert part.unique_tokens == 6400 and whole.unique_tokens is None and part.sha256 == whole.sha256
+    assert data.epochs(part, tokens=12800, context=64) == 2
+    first = [next(data.validation_batches(each, tokens=640, sequences=10, context=64)) for each in (part, whole)]
+    np.testing.assert_array_equal(*first)
 
 
 @pytest.mark.parametrize(

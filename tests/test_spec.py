@@ -41,8 +41,16 @@ def test_everything_a_result_depends_on_changes_the_fingerprint() -> None:
         make_spec(tokens=1280),
         replace(spec, data=replace(spec.data, sha256="0" * 64)),
         replace(spec, data=replace(spec.data, validation_tokens=512)),
+        replace(spec, data=replace(spec.data, unique_tokens=512)),
     ]
     assert len({spec.fingerprint, *(other.fingerprint for other in others)}) == len(others) + 1
+
+
+def test_runs_on_all_tokens_have_the_names_they_had() -> None:
+    """`unique_tokens` came later than other settings; where it is not given no record may show it."""
+    assert "unique_tokens" not in as_plain(make_spec())["data"]
+    part = replace(make_spec(), data=replace(make_spec().data, unique_tokens=512))
+    assert from_plain(json.loads(json.dumps(as_plain(part)))) == part
 
 
 def test_where_the_data_lie_does_not() -> None:

@@ -11,8 +11,9 @@ the study is collected again, which takes the new one. Of runs whose folders are
 from scalelab.collection.collect import Collected, collect
 from scalelab.collection.rows import FREE, MACHINE, kind_of, row_of
 from scalelab.collection.table import COLLECTION_FILE, FIELDS, collected, columns_of, trials
+from scalelab.collection.tidy import as_csv, tidy
 
 __all__ = [
-    "COLLECTION_FILE", "FIELDS", "FREE", "MACHINE", "Collected", "collect", "collected", "columns_of", "kind_of",
-    "row_of", "trials",
+    "COLLECTION_FILE", "FIELDS", "FREE", "MACHINE", "Collected", "as_csv", "collect", "collected", "columns_of",
+    "kind_of", "row_of", "tidy", "trials",
 ]  # fmt: skip

@@ -10,6 +10,7 @@ add a corpus: one file with a function `read` that returns a `Corpus`, and its l
 
 import inspect
 from collections.abc import Callable
+from dataclasses import replace
 
 from scalelab.data import digits, embedded, enwik8, memmap, pysrc
 from scalelab.data.corpus import Corpus, epochs, train_batch, validation_batches
@@ -28,8 +29,10 @@ CORPORA: dict[str, Callable[..., Corpus]] = {
 }
 
 
-def load(name: str, **options: object) -> Corpus:
+def load(name: str, *, unique_tokens: int | None = None, **options: object) -> Corpus:
     """The corpus `name`, one of `CORPORA`; `options` are the arguments of its function, where it has any.
+
+    With `unique_tokens` only so many of its tokens are trained on; what is held out stays.
 
     Raises `Refused` for an unknown name or option, a missing option, and whatever the corpus itself refuses.
     """
@@ -46,4 +49,5 @@ def load(name: str, **options: object) -> Corpus:
     for option, parameter in accepted.items():
         if parameter.default is inspect.Parameter.empty and options.get(option) is None:
             raise Refused(f"corpus {name!r} without {option}: accepted is {option}=…, which it needs")
-    return CORPORA[name](**options)
+    corpus = CORPORA[name](**options)
+    return corpus if unique_tokens is None else replace(corpus, unique_tokens=unique_tokens)

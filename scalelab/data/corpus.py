@@ -7,7 +7,8 @@ hardware and a run with another batch size all read the same windows in the same
 The order: the training split is cut into windows that start every `context` tokens and are `context + 1` long, so that
 every token after the first is a target exactly once an epoch (less a tail shorter than one window). Each epoch visits
 the windows in a permutation of its own, computed position by position (`permutation.py`), because a permutation of the
-10^9 windows of a large file should not be held in memory.
+10^9 windows of a large file should not be held in memory. Where only some of the tokens are to be trained on
+(`unique_tokens`), an epoch is that many windows, spread evenly over the split, as those of validation are.
 
 A corpus of records (an image and its label) is cut between them instead: a window is one whole record, the stride is
 its length, and all else is the same.
@@ -48,6 +49,8 @@ class Corpus:
     """One line: where the text comes from, and its licence."""
     record: int | None = None
     """Tokens a record, where both splits are whole records and a window is one; None for running text."""
+    unique_tokens: int | None = None
+    """Target tokens of an epoch, in whole windows spread evenly over train; None for all of it."""
 
     def __post_init__(self) -> None:
         for split, tokens in (("train", self.train), ("val", self.val)):
@@ -63,6 +66,11 @@ class Corpus:
             raise Refused(
                 f"corpus {self.name!r}: record={self.record}: accepted are two tokens or more, whole records in train"
                 f" ({self.train.size:,} tokens) and val ({self.val.size:,})"
+            )
+        if self.unique_tokens is not None and not 0 < self.unique_tokens <= self.train.size:
+            raise Refused(
+                f"unique_tokens={self.unique_tokens:,}: accepted are 1 to {self.train.size:,}, which corpus"
+                f" {self.name!r} has to train on, or null for all of them"
             )
 
     def gathered(self, windows: np.ndarray, context: int) -> np.ndarray:
@@ -95,13 +103,13 @@ def training_windows(corpus: Corpus, *, seed: int, step: int, steps: int, sequen
 
     Drawn for many steps at once, they cost a step next to nothing. Raises `Refused` as `train_batch`.
     """
-    count = _windows_of(corpus, "train", context)
+    count, available = _epoch(corpus, context), _windows_of(corpus, "train", context)
     _at_least("sequences", sequences, 1)
     _at_least("step", step, 0)
     _at_least("seed", seed, 0)
     position = np.arange(step * sequences, (step + steps) * sequences, dtype=np.uint64)
     epoch, index = np.divmod(position, np.uint64(count))
-    drawn = permute(index, size=count, seed=seed, stream=epoch)
+    drawn = _spread(permute(index, size=count, seed=seed, stream=epoch), count, available)
     return drawn.astype(np.int64).reshape(steps, sequences)
 
 
@@ -125,13 +133,13 @@ def validation_batches(corpus: Corpus, *, tokens: int, sequences: int, context: 
             f"validation on {tokens:,} tokens: the validation split of corpus {corpus.name!r} has "
             f"{available * context:,} in windows of context={context:,}; try tokens={available * context}"
         )
-    window = np.arange(count, dtype=np.uint64) * np.uint64(available) // np.uint64(count)
+    window = _spread(np.arange(count, dtype=np.uint64), count, available)
     return (_gather(corpus, "val", window[at : at + sequences], context) for at in range(0, count, sequences))
 
 
 def epochs(corpus: Corpus, *, tokens: int, context: int) -> float:
-    """How often a run of `tokens` target tokens passes over the training split; above 1 it repeats tokens."""
-    return tokens / (_windows_of(corpus, "train", context) * context)
+    """How often a run of `tokens` target tokens passes over what it trains on; above 1 it repeats tokens."""
+    return tokens / (_epoch(corpus, context) * context)
 
 
 def scan(train: np.ndarray, val: np.ndarray, vocab: int) -> dict[str, str | int]:
@@ -165,6 +173,25 @@ def _windows_of(corpus: Corpus, split: str, context: int) -> int:
             f"takes {context + 1:,}; try a shorter context or a larger corpus"
         )
     return count
+
+
+def _epoch(corpus: Corpus, context: int) -> int:
+    """The windows of an epoch."""
+    available = _windows_of(corpus, "train", context)
+    if corpus.unique_tokens is None:
+        return available
+    count = corpus.unique_tokens // context
+    if not 0 < count <= available:
+        raise Refused(
+            f"unique_tokens={corpus.unique_tokens:,} with context={context:,}: accepted are one window of it to the"
+            f" {available:,} that corpus {corpus.name!r} has to train on; try unique_tokens={available * context}"
+        )
+    return count
+
+
+def _spread(index: np.ndarray, count: int, available: int) -> np.ndarray:
+    """Which of `available` windows the entries of 0..count-1 are, evenly spread."""
+    return index if count == available else index * np.uint64(available) // np.uint64(count)
 
 
 def _gather(corpus: Corpus, split: str, window: np.ndarray, context: int) -> np.ndarray:

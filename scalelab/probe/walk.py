@@ -54,7 +54,7 @@ def walk(
     if as_trained and steps > spec.horizon.steps:
         raise Refused(f"{steps} steps of a run of {spec.horizon.steps}: give fewer steps, or more tokens")
     torch.set_num_threads(1)
-    corpus = corpora.load(spec.data.name, **dict(spec.data.options))
+    corpus = corpora.load(spec.data.name, unique_tokens=spec.data.unique_tokens, **dict(spec.data.options))
     network = build(spec)
     optims, clip = optimizers(network, spec), spec.hparams.clip_norm if as_trained else None
     factor = lr_factor or (spec.horizon.lr_factor if as_trained else lambda step: 1.0)

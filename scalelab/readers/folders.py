@@ -1,7 +1,7 @@
 """Our own run folders: everything about them is known, so nothing is guessed."""
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from scalelab.counted import counted
 from scalelab.errors import Refused
 from scalelab.laws.columns import COLUMNS
 from scalelab.readers.units import ENDINGS
-from scalelab.spec import RunSpec, as_plain
+from scalelab.spec import RunSpec, as_plain, leaves
 from scalelab.trials import TRIAL_FILE, RunFolder, folders_in, listed, plain_in, trial_of
 
 CONVENTIONS: Mapping[str, str] = {
@@ -96,7 +96,7 @@ def refuse_mixture(specs: Sequence[RunSpec]) -> None:
     """Refuse runs of one parametrization and optimizer that differ in something no law here explains."""
     kinds: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for spec in specs:
-        kinds.setdefault((spec.parametrization, spec.optimizer), []).append(dict(_leaves(as_plain(spec))))
+        kinds.setdefault((spec.parametrization, spec.optimizer), []).append(dict(leaves(as_plain(spec))))
     for (parametrization, optimizer), members in kinds.items():
         first = members[0]
         for other in members[1:]:
@@ -106,11 +106,3 @@ def refuse_mixture(specs: Sequence[RunSpec]) -> None:
                         f"{parametrization}/{optimizer} runs differ in {key} ({first.get(key)!r} and"
                         f" {other.get(key)!r}): a law needs it fixed, give the runs of one value"
                     )
-
-
-def _leaves(plain: Any, path: str = "") -> Iterable[tuple[str, Any]]:
-    if isinstance(plain, dict):
-        for key, value in plain.items():
-            yield from _leaves(value, f"{path}.{key}" if path else key)
-    else:
-        yield path, str(plain) if isinstance(plain, list) else plain

@@ -15,7 +15,7 @@ from scalelab.plan import PlannedRun, planned
 from scalelab.readers.optuna_study import JOURNAL, shown
 from scalelab.search.settings import Settings, read
 from scalelab.search.space import Space, space_of
-from scalelab.spec import RunSpec, as_plain
+from scalelab.spec import RunSpec, as_plain, leaves
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,7 +94,7 @@ class Problem:
     def identity(self) -> dict[str, dict[str, Any]]:
         """What must be the same for a trial to say anything about this problem, by kind and by name."""
         at_first = replace(self.spec({}), seed=0)
-        fixed = dict(_leaves(as_plain(at_first)))
+        fixed = dict(leaves(as_plain(at_first)))
         return {
             "space": {parameter.key: str(parameter) for parameter in self.space.parameters},
             "objectives": {str(place): name for place, name in enumerate(self.settings.objectives)},
@@ -141,11 +141,3 @@ def _neighbours(space: Space, first: Mapping[str, Any]) -> Iterator[dict[str, An
         if moved[0] == moved[1] or moved[0][0] != moved[1][0]
     }
     yield from found.values()
-
-
-def _leaves(plain: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    if isinstance(plain, dict):
-        for key, value in plain.items():
-            yield from _leaves(value, f"{path}.{key}" if path else key)
-    else:
-        yield path, plain

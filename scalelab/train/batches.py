@@ -18,7 +18,7 @@ VALIDATION_SEQUENCES = 32  # a batch of validation; the loss does not depend on 
 
 def corpus_of(spec: RunSpec) -> Corpus:
     """The corpus of a spec; `RuntimeError` where it is not the one that the spec was made for."""
-    corpus = corpora.load(spec.data.name, **dict(spec.data.options))
+    corpus = corpora.load(spec.data.name, unique_tokens=spec.data.unique_tokens, **dict(spec.data.options))
     if corpus.sha256 != spec.data.sha256:
         raise RuntimeError(
             f"corpus {corpus.name} is {corpus.sha256[:12]}, the spec was made for {spec.data.sha256[:12]}"

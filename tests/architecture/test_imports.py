@@ -28,7 +28,7 @@ ORDER: tuple[tuple[str, ...], ...] = (
     ("config", "readers", "recipe"),
     ("target", "confirm", "trackers", "evidence", "overrides", "explain", "search_views", "tables_json"),
     ("composing", "hydra_errors", "preflight"),
-    ("recommend", "exporters", "doctor"),
+    ("recommend", "exporters", "doctor", "replications"),
     ("networks",),
     ("optim",),
     ("modules",),
@@ -81,7 +81,7 @@ LIGHT = (
     "parametrizations", "optimizers", "models", "hparams", "external", "spec", "resolve",
     "data", "trials", "collection", "readers", "laws", "recipe", "config", "overrides", "target", "recommend",
     "confirm", "compare", "derivations", "explain", "show_tables", "show_explained", "catalogue_tables", "programs",
-    "trunks", "machine", "parallel", "status", "show_status", "exporters",
+    "trunks", "machine", "parallel", "status", "show_status", "exporters", "replications",
 )  # fmt: skip
 HEAVY = ("torch", "hydra", "omegaconf", "optuna", "wandb", "matplotlib")
 

@@ -64,7 +64,8 @@ def test_members_may_not_differ_in(what: str) -> None:
 
 def test_members_may_not_differ_in_what_they_read() -> None:
     spec = make_spec()
-    for data in (replace(spec.data, sha256="0" * 64), replace(spec.data, validation_tokens=512)):
+    for data in (replace(spec.data, sha256="0" * 64), replace(spec.data, validation_tokens=512),
+                 replace(spec.data, unique_tokens=512)):  # fmt: skip
         assert program(replace(spec, data=data)) != program(spec)
     assert program(replace(spec, data=replace(spec.data, options=(("path", "elsewhere"),)))) == program(spec)
     batch = replace(spec, horizon=replace(spec.horizon, batch_tokens=32))

@@ -1,0 +1,138 @@
+"""Runs → findings that most claims are about: where the optimum goes, what carrying it costs, which runs are better."""
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from scalelab.errors import Refused
+from scalelab.laws import drift, study
+from scalelab.laws.columns import COLUMNS
+from scalelab.laws.law import Array
+from scalelab.replications.finding import Finding
+
+RESAMPLES = 2000
+LIMITS = (0.025, 0.975)
+
+
+def tuned(runs: pd.DataFrame, *, along: str, over: str = "lr") -> pd.DataFrame:
+    """For every value of `along` the best `over` by the mean loss of its seeds: its mean, their sd, their number n.
+
+    `edge` says that the best one is the smallest or largest that was tried: the optimum may be beyond.
+    """
+    cells = _cells(runs, along, over)
+    best = cells.loc[cells.groupby(along)["loss_nats"].idxmin()].reset_index(drop=True)
+    ends = cells.groupby(along)[over].agg(["min", "max"]).loc[best[along]]
+    return best.assign(edge=(best[over].to_numpy()[:, None] == ends.to_numpy()).any(axis=1))
+
+
+def slope(runs: pd.DataFrame, *, along: str, name: str, draws: int = 1000) -> Finding:
+    """How far the best learning rate moves, in octaves a doubling of `along`: the exponent of its law.
+
+    Every scale's optimum is that of a fitted valley; the law is a power of them (two stages), or, with `along` alone
+    varied and all runs in one likelihood, the joint fit, whose interval is narrower and is taken where there is one.
+
+    Raises:
+        Refused: where the runs are of several groups, or no two scales have an optimum inside their grids.
+    """
+    known = runs[[column for column in COLUMNS if column in runs]]
+    laws = study(known, theory={along: 0.0}, scales=[along], draws=draws)
+    if len(laws.groups) != 1:
+        keys = "; ".join(str(group.key) for group in laws.groups)
+        raise Refused(f"{name}: runs of {len(laws.groups)} groups ({keys}): give those of one")
+    (group,) = laws.groups
+    joint = None if group.joint is None else group.joint.estimates.get(f"lr ~ {along}")
+    moved = drift(group)
+    estimate = joint or (None if moved is None else moved.exponent)
+    if estimate is None:
+        raise Refused(f"{name}: no law of the best lr in {along}: {'; '.join(group.not_fitted.values())}")
+    return Finding(
+        name=name, value=estimate.value, low=estimate.low, high=estimate.high,
+        unit=f"octaves a doubling of {along.replace('_', ' ')}", n=len(known),
+    )  # fmt: skip
+
+
+def carried(runs: pd.DataFrame, *, along: str, name: str, over: str = "lr", seed: int = 0) -> Finding:
+    """What the smallest scale's best `over` loses at the largest beside that scale's own best, in nats.
+
+    Both are chosen by the mean loss of the seeds. The interval is of seeds resampled, the choices made again each time
+    and scored by all seeds: what depends on which seeds one happened to run.
+
+    Raises:
+        Refused: where the largest scale was not run at the smallest's best setting, or has one seed.
+    """
+    smallest, largest = (_by_seed(runs, along, scale, over) for scale in (runs[along].min(), runs[along].max()))
+    if largest.shape[1] < 2 or smallest.shape[1] < 2:
+        raise Refused(f"{name}: one seed says nothing of its noise: give at least 2")
+    both = smallest.index.intersection(largest.index)
+    if tuned(runs, along=along, over=over)[over].iloc[0] not in both:
+        raise Refused(f"{name}: the largest {along} was not run at the smallest's best {over}: add it to the grid")
+    rng = np.random.default_rng([seed, len(runs)])
+    small_BR, large_BR = (_resampled(each.loc[both].to_numpy(float), rng) for each in (smallest, largest))
+    truth_B = large_BR[:, 0]  # the first is what was seen
+    excess_R = truth_B[small_BR.argmin(axis=0)] - truth_B[large_BR.argmin(axis=0)]
+    low, high = np.quantile(excess_R[1:], LIMITS, method="inverted_cdf")  # which takes infinite ones
+    value = float(excess_R[0])
+    return Finding(
+        name=name, value=value, low=min(float(low), value), high=max(float(high), value), unit="nats", n=len(runs)
+    )
+
+
+def gap(a: pd.DataFrame, b: pd.DataFrame, *, name: str, column: str = "loss_nats", unit: str = "nats") -> Finding:
+    """The mean of runs `a` minus that of `b`: paired by seed where both have the same ones, else Welch's interval.
+
+    Raises:
+        Refused: with fewer than 2 runs on a side, or a loss that is not finite: a run that diverged has no mean.
+    """
+    for side in (a, b):
+        if len(side) < 2 or not np.isfinite(side[column]).all():
+            raise Refused(f"{name}: a difference with an interval needs 2 runs or more on each side, all finite")
+    if sorted(a["seed"]) == sorted(b["seed"]) and a["seed"].is_unique:
+        difference = a.set_index("seed")[column] - b.set_index("seed")[column]
+        interval = stats.ttest_1samp(difference, 0.0).confidence_interval(0.95)
+    else:
+        interval = stats.ttest_ind(a[column], b[column], equal_var=False).confidence_interval(0.95)
+    value = float(a[column].mean() - b[column].mean())
+    low, high = (value if math.isnan(limit) else float(limit) for limit in interval)  # no noise at all
+    return Finding(name=name, value=value, low=low, high=high, unit=unit, n=len(a) + len(b))
+
+
+def at(runs: pd.DataFrame, **values: object) -> pd.DataFrame:
+    """The runs that have these values in these columns (names with a dot: `at(runs, **{"hparams.eps": 1e-8})`)."""
+    return selected(runs, values)
+
+
+def selected(runs: pd.DataFrame, values: Mapping[str, object]) -> pd.DataFrame:
+    """The runs that have these values; `Refused` where there are none, or no such column."""
+    for name in values:
+        if name not in runs:
+            raise Refused(f"no column {name!r}: there are {', '.join(runs.columns)}")
+    kept = runs[np.logical_and.reduce([runs[name] == value for name, value in values.items()])] if values else runs
+    if kept.empty:
+        raise Refused(f"no run has {', '.join(f'{name}={value}' for name, value in values.items())}")
+    return kept
+
+
+def _cells(runs: pd.DataFrame, along: str, over: str) -> pd.DataFrame:
+    """Mean, sd and number of seeds of every setting that did not diverge with any of them."""
+    fine = runs.assign(loss_nats=runs["loss_nats"].where(runs["outcome"] == "OK", math.inf))
+    cells = fine.groupby([along, over], as_index=False)["loss_nats"].agg(["mean", "std", "count"])
+    return cells.rename(columns={"mean": "loss_nats", "std": "sd", "count": "n"})
+
+
+def _resampled(loss_BS: Array, rng: np.random.Generator) -> Array:
+    """Means over the seeds, then over seeds resampled: [settings, 1 + RESAMPLES]; infinite where a run diverged."""
+    seeds = loss_BS.shape[1]
+    filled_BS = np.where(np.isnan(loss_BS), np.inf, loss_BS)
+    draws_RS = np.vstack([np.arange(seeds), rng.integers(seeds, size=(RESAMPLES, seeds))])
+    means: Array = filled_BS[:, draws_RS].mean(axis=-1)
+    return means
+
+
+def _by_seed(runs: pd.DataFrame, along: str, scale: float, over: str) -> pd.DataFrame:
+    """Losses at one scale, a row a setting, a column a seed; NaN where a run diverged or is missing."""
+    part = runs[runs[along] == scale]
+    part = part.assign(loss_nats=part["loss_nats"].where(part["outcome"] == "OK"))
+    return part.groupby([over, "seed"])["loss_nats"].mean().unstack("seed")

@@ -1,0 +1,98 @@
+"""Findings on runs whose truth is known."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from scalelab.errors import Refused
+from scalelab.replications import Finding, at, carried, gap, slope, tuned
+
+WIDTHS = (16, 32, 64, 128)
+
+
+def runs(
+    *, exponent: float = -1.0, seeds: int = 3, noise: float = 0.003, widths: Sequence[int] = WIDTHS
+) -> pd.DataFrame:
+    """A valley of curvature .05 nats an octave², whose middle moves by `exponent` octaves a doubling from 2^-5."""
+    rng = np.random.default_rng(7)
+    rows = [
+        {
+            "run": f"{width}-{log2_lr}-{seed}", "parametrization": "sp", "optimizer": "adamw", "data": "embedded",
+            "width": width, "lr": 2.0**log2_lr, "seed": seed, "outcome": "OK",
+            "loss_nats": 2 + 5 / width + 0.05 * (log2_lr + 5 - exponent * math.log2(width / 16)) ** 2
+            + noise * rng.standard_normal(),
+        }
+        for width in widths for log2_lr in range(-10, -1) for seed in range(seeds)
+    ]  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+@pytest.mark.parametrize("exponent", [-1.0, 0.0])
+def test_a_slope_is_found_and_its_interval_holds_it(exponent: float) -> None:
+    found = slope(runs(exponent=exponent), along="width", name="sp")
+    assert found.low is not None and found.high is not None
+    assert found.low <= exponent <= found.high and found.high - found.low < 0.4
+    assert found.unit == "octaves a doubling of width" and found.n == len(runs())
+
+
+def test_carrying_loses_what_the_valley_says_and_nothing_where_the_optimum_stays() -> None:
+    moved = carried(runs(exponent=-1.0), along="width", name="sp")
+    assert moved.value == pytest.approx(0.05 * 3**2, abs=0.01) and moved.above(0.4)
+    stayed = carried(runs(exponent=0.0), along="width", name="mup")
+    assert stayed.value == 0 and stayed.within(0.01)
+
+
+def test_a_run_that_diverged_is_never_best_and_carrying_into_it_is_infinite() -> None:
+    table = runs(exponent=0.0)
+    dead = (table["width"] == 128) & (table["lr"] >= 2**-5)
+    table.loc[dead, ["outcome", "loss_nats"]] = ["DIVERGED", math.nan]
+    assert tuned(table, along="width")["lr"].tolist() == [2**-5, 2**-5, 2**-5, 2**-6]
+    assert carried(table, along="width", name="mup").value == math.inf
+
+
+def test_the_edge_of_a_grid_is_told() -> None:
+    found = tuned(at(runs(exponent=0.0), width=16), along="width")
+    assert not found["edge"].item() and found["n"].item() == 3
+    narrow = runs(exponent=0.0)
+    assert tuned(narrow[narrow["lr"] <= 2**-5], along="width")["edge"].all()
+
+
+def test_a_gap_is_that_of_scipy_paired_by_seed_or_not() -> None:
+    table = runs(noise=0.1)
+    a, b = (at(table, width=width, lr=2**-6) for width in (16, 128))
+    paired = gap(a, b, name="wide")
+    oracle = stats.ttest_rel(a["loss_nats"], b["loss_nats"]).confidence_interval(0.95)
+    assert (paired.low, paired.high) == pytest.approx((oracle.low, oracle.high))
+    assert paired.value == pytest.approx(a["loss_nats"].mean() - b["loss_nats"].mean()) and paired.n == 6
+    welch = stats.ttest_ind(a["loss_nats"], b["loss_nats"][:2], equal_var=False).confidence_interval(0.95)
+    unpaired = gap(a, b[:2], name="wide")
+    assert (unpaired.low, unpaired.high) == pytest.approx((welch.low, welch.high))
+
+
+def test_what_says_nothing_is_refused_in_one_line() -> None:
+    table = runs()
+    with pytest.raises(Refused, match="one seed says nothing of its noise"):
+        carried(runs(seeds=1), along="width", name="sp")
+    with pytest.raises(Refused, match="2 runs or more on each side"):
+        gap(table[:1], table[1:], name="sp")
+    with pytest.raises(Refused, match="no run has width=17"):
+        at(table, width=17)
+    with pytest.raises(Refused, match="no column 'heads'"):
+        at(table, heads=1)
+    with pytest.raises(Refused, match="runs of 2 groups"):
+        slope(table.assign(optimizer=["adamw", "sgd"] * (len(table) // 2)), along="width", name="sp")
+    with pytest.raises(Refused, match="was not run at the smallest's best"):
+        carried(table[(table["width"] != 128) | (table["lr"] == 2**-9)], along="width", name="sp")
+
+
+def test_intervals_answer_in_words_of_bounds() -> None:
+    small = Finding(name="x", value=0.0, low=-0.1, high=0.1, n=3)
+    assert small.within(0.2) and not small.within(0.05) and not small.above(0) and not small.below(0)
+    bare = Finding(name="x", value=0.0, n=3)
+    assert not bare.within(1) and bare.number == "0"
+    with pytest.raises(Refused, match="both limits"):
+        Finding(name="x", value=0.0, low=0.0, n=3)
