@@ -54,9 +54,21 @@ def _gradients(asked: Asked) -> probe.GradientCheck:
     return probe.gradient_check(asked.specs, axis=asked.axis, console=asked.console)
 
 
+def _lazy(asked: Asked) -> probe.Laziness:
+    steps = asked.steps or COORDINATE_STEPS
+    return probe.lazy(asked.specs, axis=asked.axis, steps=steps, console=asked.console)
+
+
 def _stability(asked: Asked) -> probe.Stability:
     steps = asked.steps or asked.specs[0][0].horizon.steps
     return probe.stability(asked.specs, axis=asked.axis, steps=steps, target=asked.target, console=asked.console)
+
+
+def _spectrum(asked: Asked) -> probe.Spectrum:
+    if asked.axis != "width":
+        raise Refused("--spectrum is along width: give --widths")
+    steps = asked.steps or asked.specs[0][0].horizon.steps
+    return probe.spectrum(asked.specs, steps=steps, console=asked.console)
 
 
 KINDS: dict[str, Kind] = {
@@ -66,7 +78,9 @@ KINDS: dict[str, Kind] = {
     "gradients": Kind(
         file="gradients", run=_gradients, show=show_checks.gradient_check, draw=plots_checks.gradient_check
     ),
+    "lazy": Kind(file="lazy", run=_lazy, show=show_checks.lazy, draw=plots_checks.lazy, calibrated_lr=True),
     "stability": Kind(file="stability", run=_stability, show=show_checks.stability, draw=plots_checks.stability),
+    "spectrum": Kind(file="spectrum", run=_spectrum, show=show_checks.spectrum, draw=plots_checks.spectrum),
 }
 
 
@@ -108,7 +122,7 @@ def check(
     refuse_unwritable(out)
     found = chosen.run(Asked(specs=specs, axis=axis, steps=steps, target=target, console=console))
     chosen.show(found, console)
-    if kind != "stability" and axis == "width" and values[0] < CALIBRATED:
+    if kind not in ("stability", "spectrum") and axis == "width" and values[0] < CALIBRATED:
         say(console, f"note: verdicts are calibrated from width {CALIBRATED} on; slopes below it bend")
     report.write_check(found, out, kind=chosen.file, draw=chosen.draw)
     written = f"{out}/{chosen.file}_{found.parametrization}_{axis}.json"

@@ -142,11 +142,13 @@ def check(
     depths: Annotated[str | None, typer.Option(help="Depths to compare instead of widths.")] = None,
     steps: Annotated[
         int | None,
-        typer.Option(help="Training steps: 4, of a stability check the whole run.", min=1, show_default=False),
+        typer.Option(help="Training steps: 4, of --stability and --spectrum the whole run.", min=1, show_default=False),
     ] = None,
     seeds: Annotated[int, typer.Option(help="Seeds to average over.", min=1)] = 3,
     gradients: Annotated[bool, typer.Option("--gradients", help="Instead: does eps follow the gradients?")] = False,
+    lazy: Annotated[bool, typer.Option("--lazy", help="Instead: do residual branches become linear?")] = False,
     stability: Annotated[bool, typer.Option("--stability", help="Instead: do logits, norms, updates grow?")] = False,
+    spectrum: Annotated[bool, typer.Option("--spectrum", help="Instead: do top singular values stay?")] = False,
     target_width: Annotated[int | None, typer.Option(help="Of --stability: extrapolate there.", min=1)] = None,
     target_depth: Annotated[int | None, typer.Option(help="The same, with --depths.", min=1)] = None,
     out: Out = Path("check"),
@@ -159,14 +161,15 @@ def check(
     with answering(json) as answer:
         from scalelab import checks
 
-        if gradients and stability:
-            raise Refused("--gradients with --stability: one check at a time")
+        flags = {"gradients": gradients, "lazy": lazy, "stability": stability, "spectrum": spectrum}
+        chosen = [name for name, given in flags.items() if given]
+        if len(chosen) > 1:
+            raise Refused(f"{' with '.join(f'--{name}' for name in chosen)}: one check at a time")
         if (target_width if depths is not None else target_depth) is not None:
             raise Refused("--target-width goes with --widths, --target-depth with --depths")
         found = checks.check(
-            list(overrides or ()), kind="gradients" if gradients else "stability" if stability else "coordinate",
-            widths=widths, depths=depths, steps=steps, seeds=seeds, target=target_width or target_depth, out=out,
-            console=console,
+            list(overrides or ()), kind=chosen[0] if chosen else "coordinate", widths=widths, depths=depths,
+            steps=steps, seeds=seeds, target=target_width or target_depth, out=out, console=console,
         )  # fmt: skip
         answer(found)
     raise typer.Exit(FINE if found["passed"] else NO)

@@ -128,6 +128,8 @@ class Multirun:
         key = override.key_or_group
         if override.is_add() or override.is_delete() or override.package or key.split(".")[0] in ("out", "study"):
             return False
+        if "/" in key:  # a group of options in a folder, which no value of the configuration is named by
+            return False
         return not isinstance(OmegaConf.select(self.common, key, default=None), DictConfig)
 
     @cached_property

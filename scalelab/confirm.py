@@ -45,7 +45,7 @@ class Confirmation:
     rival is picked from `results`, so noise makes it look better than it is and the regret errs upwards; a grid by
     factors of two cannot see a smaller miss. `valley_lr` (with its 95 % interval) is the optimum of a valley fitted to
     the runs, `valley_regret_nats` the recipe's excess over that valley's floor; None where no valley could be fitted.
-    `replaced_flops` is the proxies' LR grid with their seeds at the target's cost a run.
+    `target_flops` is one run of the target, `replaced_flops` the proxies' LR grid with their seeds at that cost a run.
     """
 
     recipe_lr: float
@@ -60,6 +60,7 @@ class Confirmation:
     valley_lr_high: float | None
     valley_regret_nats: float | None
     results: tuple[LrResult, ...]
+    target_flops: float
     tuning_flops: float | None
     replaced_flops: float | None
 
@@ -69,6 +70,11 @@ class Confirmation:
         if self.tuning_flops is None or not self.replaced_flops:
             return None
         return self.tuning_flops / self.replaced_flops
+
+    @property
+    def target_runs(self) -> float | None:
+        """Compute spent on tuning in runs of the target."""
+        return None if self.tuning_flops is None else self.tuning_flops / self.target_flops
 
 
 def confirm(recipe: Recipe, runs: Runs, *, proxies: Runs | None = None) -> Confirmation:
@@ -125,6 +131,7 @@ def confirm(recipe: Recipe, runs: Runs, *, proxies: Runs | None = None) -> Confi
         regret_percent=100 * max(0.0, gap) / best_loss,
         seed_sd_nats=float(np.sqrt(np.square(spread).mean())) if len(spread) else None,
         results=tuple(_result(lr, at_target[at_target["lr"] == lr]) for lr in map(float, lrs)),
+        target_flops=recipe.cost_flops,
         **_valley(at_target, float(mine)),
         **_compute(recipe, proxies),
     )
@@ -177,7 +184,7 @@ def _compute(recipe: Recipe, proxies: Runs | None) -> dict[str, float | None]:
 def plain(confirmation: Confirmation) -> dict[str, Any]:
     """A confirmation as JSON types, with what follows from it."""
     stated: dict[str, Any] = as_plain(confirmation)
-    return stated | {"compute_share": confirmation.compute_share}
+    return stated | {"compute_share": confirmation.compute_share, "target_runs": confirmation.target_runs}
 
 
 def write(confirmation: Confirmation, folder: Path) -> None:

@@ -10,7 +10,7 @@ from scalelab.laws.draw.style import distinct
 from scalelab.plots import figure
 
 if TYPE_CHECKING:
-    from scalelab.probe import GradientCheck, Spectrum, Stability
+    from scalelab.probe import GradientCheck, Laziness, Spectrum, Stability
 
 
 def gradient_check(found: "GradientCheck") -> Figure:
@@ -22,6 +22,13 @@ def gradient_check(found: "GradientCheck") -> Figure:
     verdict = "follows" if found.passed else "does NOT follow"
     title = f"{found.parametrization}: eps {verdict} its gradients in {found.axis}"
     return _lines(title, found.axis, found.values, lines, dashed)
+
+
+def lazy(found: "Laziness") -> Figure:
+    """Each kind of branch's departure from linear, from its value at the smallest size."""
+    lines = {f"{each.branch} {each.slope:+.2f}": np.mean(each.departure, axis=1).tolist() for each in found.branches}
+    said = "no branch becomes lazy" if found.passed else "branches become lazy"
+    return _lines(f"{found.parametrization}: {said} in {found.axis}", found.axis, found.values, lines, {})
 
 
 def stability(found: "Stability") -> Figure:

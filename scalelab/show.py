@@ -156,6 +156,6 @@ def confirmation(found: "Confirmation", console: Console) -> None:
     if found.compute_share is not None:
         say(
             console,
-            f"tuning on the proxies cost {found.tuning_flops:.2e} FLOPs, {found.compute_share:.1%} of the same sweep at"
-            f" the target ({found.replaced_flops:.2e})",
+            f"tuning on the proxies cost {found.tuning_flops:.2e} FLOPs, as much as {found.target_runs:.2g} runs of the"
+            f" target, {found.compute_share:.1%} of the same sweep there ({found.replaced_flops:.2e})",
         )

@@ -8,7 +8,7 @@ from rich.console import Console
 from scalelab.console import grid, say
 
 if TYPE_CHECKING:
-    from scalelab.probe import Check, Estimate, GradientCheck, Growth, Spectrum, Stability
+    from scalelab.probe import Check, Estimate, GradientCheck, Growth, Laziness, Spectrum, Stability
 
 
 def slope(value: float | None, error: float | None = None) -> str:
@@ -53,6 +53,22 @@ def gradient_check(found: "GradientCheck", console: Console) -> None:
     console.print(grid("", columns, rows))
     said = "follow their gradients" if found.passed else "do NOT all follow their gradients"
     say(console, f"{found.parametrization}: eps {said} in {found.axis}", "bold")
+
+
+def lazy(found: "Laziness", console: Console) -> None:
+    """A laziness check: each kind of branch's departure from linear, its slope and verdict."""
+    over = _over(found.axis, found.values, found.seeds)
+    said = f"Laziness check of {found.parametrization} ({found.optimizer}, lr {found.lr:g}) after {found.steps} steps"
+    say(console, f"{said}, {over}", "bold")
+    rows = [
+        (each.branch, *(f"{sum(seeds) / len(seeds):.3g}" for seeds in (each.departure[0], each.departure[-1])),
+         slope(each.slope, each.se_slope), each.verdict)
+        for each in found.branches
+    ]  # fmt: skip
+    columns = ("|Δ − Δ_lin|/|Δ_lin| of", f"{found.axis} {found.values[0]}", f"{found.values[-1]}", "slope", "verdict")
+    console.print(grid("", columns, rows))
+    ended = "no branch becomes lazy" if found.passed else "branches become LAZY"
+    say(console, f"{found.parametrization}: {ended} in {found.axis}", "bold")
 
 
 def stability(found: "Stability", console: Console) -> None:
@@ -103,3 +119,7 @@ def spectrum(found: "Spectrum", console: Console) -> None:
     columns = ("matrix", f"σ1, {found.values[0]}", f"{found.values[-1]}", "stable rank", "slope", "√(η/λ)·d^¾",
                "difference", "lr·wd·steps", "verdict")  # fmt: skip
     console.print(grid("", columns, rows))
+    if not all(each.settled for each in found.inner):
+        say(console, "note: after so few lr·wd·steps the start is still seen: more steps or weight decay", "yellow")
+    ended = "stay" if found.passed else "do NOT all stay, settled,"
+    say(console, f"{found.parametrization}: top singular values in the blocks {ended} in width", "bold")

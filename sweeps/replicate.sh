@@ -13,10 +13,11 @@ if [[ ${1:-} == proxy || ${1:-} == gpu ]]; then size=$1; shift; fi
 out=runs/replications/$size
 results=sweeps/$name/results$([[ $size == proxy ]] || echo "_$size").csv
 
+if [[ -x sweeps/$name/prepare.sh ]]; then "sweeps/$name/prepare.sh" "$size"; fi
 for study in sweeps/"$name"/"$size"*.yaml; do
   part=$(basename "$study" .yaml)
   scalelab train -m "+sweep=$name/$part" "out=$out" "$@"
 done
 scalelab collect "$out/$name" --csv "$results"
-if [[ -x sweeps/$name/measure.sh ]]; then "sweeps/$name/measure.sh" "$out/$name" "$size"; fi
+if [[ -x sweeps/$name/measure.sh ]]; then "sweeps/$name/measure.sh" "$out/$name" "$size" "$@"; fi
 if [[ $size == proxy ]]; then (cd analysis && python "$name.py"); fi

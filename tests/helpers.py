@@ -33,6 +33,7 @@ COMPOSED = (
     ["lr=${lr_factor},0.5", "lr_factor=0.1,0.2"],
     ["heads=1,2", "kv_heads=null,1", "model.qk_norm=true,false"],
     ["optimizer=adamw,sgd", "seed=0,1"],
+    ["+sweep=variations/proxy", "sweep/variations/change=lion,tied", "width=32", "seed=0"],
     ["parametrization=sp,'mup'", "optimizer.clip_norm=null,0.5", "base.width=32"],
     ["model.mlp=swiglu,gelu", "model.mlp_ratio=4,8/3", "schedule=wsd,cosine"],
     ["++optimizer.momentum=0.5,0.9", "optimizer=sgd"],

@@ -149,6 +149,7 @@ def test_compute_is_a_share_of_the_same_sweep_at_the_target(recipe: Recipe, tmp_
     assert found.tuning_flops == 6 * (32_000 + 64_000)
     assert found.replaced_flops == 3 * 2 * recipe.cost_flops
     assert found.compute_share == pytest.approx(576_000 / (6 * recipe.cost_flops))
+    assert found.target_runs == pytest.approx(576_000 / recipe.cost_flops)
 
 
 def test_where_there_is_no_regret_to_measure_it_says_so(recipe: Recipe, tmp_path: Path) -> None:

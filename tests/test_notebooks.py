@@ -60,13 +60,14 @@ def test_numbers_in_prose_come_from_results(notebook: Path) -> None:
 def test_the_tables_it_reads_are_there_small_and_with_the_command_that_made_them(notebook: Path) -> None:
     text = "\n".join(cells(notebook, "code"))
     tables = [ANALYSIS / "results" / name for name in re.findall(r'"results" / "([\w.]+)"', text)]
+    for name in re.findall(r'replications\.read\("(\w+)"\)', text):
+        tables += sorted((ROOT / "sweeps" / name).glob("*.csv"))
     assert tables
     for table in tables:
         assert 0 < table.stat().st_size <= LARGEST_BYTES
     if notebook.stem not in ("template", "u_curves"):
-        commands = re.findall(
-            r"^    (scalelab train|python analysis/)", "\n".join(cells(notebook, "markdown")), re.MULTILINE
-        )
+        launched = r"^    (scalelab train|python analysis/|sweeps/replicate\.sh)"
+        commands = re.findall(launched, "\n".join(cells(notebook, "markdown")), re.MULTILINE)
         assert commands, "the command that made its table"
 
 

@@ -9,6 +9,8 @@ from scalelab.plots.batches import optimum_against_batch
 from scalelab.plots.confirmed import coordinate_check, target
 from scalelab.plots.front import front
 from scalelab.plots.isoflops import isoflops
+from scalelab.plots.landscapes import landscapes
+from scalelab.plots.lines import lines
 from scalelab.plots.losses import loss_law, loss_pairs, optimum_pairs
 from scalelab.plots.named import title, titles
 from scalelab.plots.optima import optimum_against_scale
@@ -27,6 +29,8 @@ __all__ = [
     "front",
     "hold_outs",
     "isoflops",
+    "landscapes",
+    "lines",
     "loss_law",
     "loss_pairs",
     "optimum_against_batch",

@@ -9,22 +9,12 @@ from scalelab.errors import Refused
 from scalelab.laws import Laws
 from scalelab.laws.checked import checked
 from scalelab.laws.draw.style import distinct, figure, label, log_axis, plain
+from scalelab.laws.front import on_front
 from scalelab.plots.linked import RUN, anchors, points
 from scalelab.plots.named import rows_of, titles
 
 MOST_POINTS = 2000  # of a group; of more, those off the front are thinned evenly
 HEADROOM = 1.6  # of the rise that three quarters of the runs stay under
-
-
-def on_front(runs: pd.DataFrame) -> pd.DataFrame:
-    """The runs of the runs that no cheaper or equally dear one beats, from the cheapest.
-
-    >>> on_front(pd.DataFrame({"cost_flops": [1, 1, 2, 4], "loss_nats": [3.0, 2.5, 2.7, 2.0]})).index.tolist()
-    [1, 3]
-    """
-    ordered = runs.sort_values(["cost_flops", "loss_nats"], kind="stable")
-    before = ordered["loss_nats"].cummin().shift(fill_value=math.inf)
-    return ordered[ordered["loss_nats"] < before]
 
 
 def front(laws: Laws, table: pd.DataFrame, *, linked: bool = False) -> Figure:

@@ -18,11 +18,12 @@ import torch
 from rich.console import Console
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.utils._pytree import tree_map_only
 
 from scalelab.errors import Refused
 from scalelab.networks import Proxy
 from scalelab.probe.slopes import slope
-from scalelab.probe.walk import over, walk
+from scalelab.probe.walk import Moment, over, walk
 from scalelab.spec import RunSpec
 
 BRANCHES = ("attention out", "mlp out", "branch out")  # how the labels of residual branches begin
@@ -102,16 +103,16 @@ def _departure(label: str, values: Sequence[int], found: Sequence[Sequence[float
 def _record(spec: RunSpec, steps: int) -> dict[str, float]:
     """The mean departure of the branches of each label after `steps`."""
     for moment in walk(spec, steps):
+        now = _branches(moment.network)
         if moment.step == 0:
-            begun = copy.deepcopy(moment.network).double()
-            given = _inputs(begun, moment.fixed)
+            start = {label: [copy.deepcopy(branch).double() for branch in own] for label, own in now.items()}
+            given = _inputs(moment)
         if moment.step == steps:
-            now = _branches(moment.network)
             return {
                 label: float(np.mean([
-                    departure(start, end, given[start]) for start, end in zip(branches, now[label], strict=True)
+                    departure(begun, ended, given[ended]) for begun, ended in zip(own, now[label], strict=True)
                 ]))
-                for label, branches in _branches(begun).items()
+                for label, own in start.items()
             }  # fmt: skip
     raise Refused(f"a network diverged within {steps} steps at lr={spec.hparams.lr:g}: lower the lr")
 
@@ -121,14 +122,18 @@ def _branches(network: Proxy) -> dict[str, list[nn.Module]]:
 
 
 @torch.no_grad()
-def _inputs(network: Proxy, tokens: Tensor) -> dict[nn.Module, tuple[Any, ...]]:
-    """What each branch is called with on ids [B, T+1]."""
+def _inputs(moment: Moment) -> dict[nn.Module, tuple[Any, ...]]:
+    """What each branch is called with on the fixed batch, in float64."""
     given: dict[nn.Module, tuple[Any, ...]] = {}
+
+    def keep(branch: nn.Module, called: tuple[Any, ...]) -> None:
+        given[branch] = tree_map_only(Tensor, Tensor.double, called)
+
     with ExitStack() as stack:
-        for modules in _branches(network).values():
-            for module in modules:
-                stack.callback(module.register_forward_pre_hook(given.__setitem__).remove)
-        network(tokens[:, :-1])
+        for branches in _branches(moment.network).values():
+            for branch in branches:
+                stack.callback(branch.register_forward_pre_hook(keep).remove)
+        moment.network.logits(moment.fixed)
     return given
 
 

@@ -69,9 +69,21 @@ class Spectrum:
     steps: tuple[int, ...]
     matrices: tuple[MatrixSpectrum, ...]
 
+    axis = "width"
+
+    @property
+    def inner(self) -> list[MatrixSpectrum]:
+        """The matrices in the blocks, which the rule is about."""
+        return [each for each in self.matrices if each.name.startswith("blocks.")]
+
+    @property
+    def passed(self) -> bool:
+        """Whether they keep their top singular value, in runs long enough to tell."""
+        return all(each.verdict == "stays" and each.settled for each in self.inner)
+
     def as_plain(self) -> dict[str, Any]:
         """JSON types."""
-        plain = asdict(self)
+        plain = asdict(self) | {"passed": self.passed}
         for each, matrix in zip(plain["matrices"], self.matrices, strict=True):
             each |= {"top": matrix.top.tolist(), "stable_rank": matrix.stable_rank.tolist()}
             each |= {"ratio": matrix.ratio, "settled": matrix.settled}

@@ -1,11 +1,22 @@
 """Replications: the field's results, rerun with public commands and judged by numbers with intervals."""
 
+from scalelab.replications.budgets import optimal_lr, tuned_losses
+from scalelab.replications.checked import departures, exponent, peaks, separating, singular_values
 from scalelab.replications.conclude import arxiv, conclude, head
+from scalelab.replications.curves import larger_ahead, larger_behind
 from scalelab.replications.effects import at, carried, gap, selected, slope, tuned
 from scalelab.replications.finding import Agreement, Finding, Verdict
+from scalelab.replications.fronts import apart, fronts, lowest
+from scalelab.replications.landscape import bowls, triples
+from scalelab.replications.per_seed import crossing, distances, over_seeds, powers, vertices
+from scalelab.replications.ranks import ranking
+from scalelab.replications.regret import regret
 from scalelab.replications.replication import Claim, Replication, read, replications
 
 __all__ = [
-    "Agreement", "Claim", "Finding", "Replication", "Verdict", "arxiv", "at", "carried", "conclude", "gap", "head",
-    "read", "replications", "selected", "slope", "tuned",
+    "Agreement", "Claim", "Finding", "Replication", "Verdict", "apart", "arxiv", "at", "bowls", "carried",
+    "conclude", "crossing", "departures", "distances", "exponent", "fronts", "gap", "head",
+    "larger_ahead", "larger_behind", "lowest", "optimal_lr", "over_seeds", "peaks", "powers", "ranking", "read",
+    "regret", "replications", "selected", "separating", "singular_values", "slope", "triples", "tuned", "tuned_losses",
+    "vertices",
 ]  # fmt: skip

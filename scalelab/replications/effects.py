@@ -9,7 +9,7 @@ from scipy import stats
 
 from scalelab.errors import Refused
 from scalelab.laws import drift, study
-from scalelab.laws.columns import COLUMNS
+from scalelab.laws.columns import COLUMNS, PARAMS
 from scalelab.laws.law import Array
 from scalelab.replications.finding import Finding
 
@@ -37,7 +37,8 @@ def slope(runs: pd.DataFrame, *, along: str, name: str, draws: int = 1000) -> Fi
     Raises:
         Refused: where the runs are of several groups, or no two scales have an optimum inside their grids.
     """
-    known = runs[[column for column in COLUMNS if column in runs]]
+    counted = set(PARAMS) - {along}  # which move with the shape, and would make every scale a group of its own
+    known = runs[[column for column in COLUMNS if column in runs and column not in counted]]
     laws = study(known, theory={along: 0.0}, scales=[along], draws=draws)
     if len(laws.groups) != 1:
         keys = "; ".join(str(group.key) for group in laws.groups)

@@ -16,7 +16,7 @@ from scalelab.report.section import Picture, Section, table
 if TYPE_CHECKING:
     from scalelab.probe import Check
 
-NAMES = {"check": "Coordinate check", "gradients": "Gradient check", "stability": "Stability"}
+NAMES = {"check": "Coordinate check", "gradients": "Gradient check", "lazy": "Laziness check", "stability": "Stability"}
 FAILED = ("grows", "vanishes")
 WIDTH = 900.0  # of a figure that was drawn before, CSS pixels
 

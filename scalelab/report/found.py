@@ -29,7 +29,7 @@ from scalelab.status import StudyStatus, look
 from scalelab.trials import run_folders
 
 LAWS = ("laws/laws.json", "laws.json")
-KINDS = ("check", "gradients", "stability")  # of checks, as their files' names begin
+KINDS = ("check", "gradients", "lazy", "stability")  # of checks, as their files' names begin
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -62,7 +62,8 @@ def _said(own: Confirmation) -> list[str]:
         said.append(f"One run's seed noise there: sd {own.seed_sd_nats:.4f} nats.")
     if own.compute_share is not None:
         said.append(
-            f"Tuning on the proxies took {number(own.tuning_flops, '.3g')} FLOPs, {100 * own.compute_share:.1f} % of"
-            f" the same sweep at the target ({number(own.replaced_flops, '.3g')})."
+            f"Tuning on the proxies took {number(own.tuning_flops, '.3g')} FLOPs, as much as {own.target_runs:.2g} runs"
+            f" of the target, {100 * own.compute_share:.1f} % of the same sweep there"
+            f" ({number(own.replaced_flops, '.3g')})."
         )
     return said

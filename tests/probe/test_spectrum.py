@@ -2,6 +2,7 @@
 
 import json
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from scalelab.probe.spectrum import invariant
 from scalelab.resolve import settings
 from scalelab.shape import Architecture
 from tests.conftest import make_spec
+from tests.helpers import one_line, scalelab, squeezed
 from tests.probe.sizes import specs
 
 
@@ -74,3 +76,40 @@ def test_in_steady_state_attention_is_near_the_published_exponents() -> None:
         slopes[policy] = float(np.mean([matrix.slope for matrix in attention]))
         assert slopes[policy] == pytest.approx(expected, abs=0.25), slopes
     assert slopes["independent"] < slopes["root_width"] < slopes["constant"], slopes
+
+
+# --- the command ------------------------------------------------------------------------------------------------------
+
+QUICK = (
+    "context=32", "batch_tokens=256", "schedule=constant", "lr=0.02", "optimizer.weight_decay=1",
+    "weight_decay_policy=root_width", "--seeds", "1", "--widths", "32,64",
+)  # fmt: skip
+
+
+def test_the_command(tmp_path: Path) -> None:
+    result = scalelab("check", "--spectrum", *QUICK, "tokens=1024", "-o", str(tmp_path))
+    assert result.exit_code == 1, result.output  # too short a run to tell
+    plain = json.loads((tmp_path / "spectrum_mup_width.json").read_text())
+    assert (plain["weight_decay_policy"], plain["steps"], plain["passed"]) == ("root_width", [0, 1, 2, 3, 4], False)
+    assert (tmp_path / "spectrum_mup_width.svg").exists()
+    text = squeezed(result.stdout)
+    for each in plain["matrices"]:
+        assert not each["settled"] and f"{each['time_scales']:.1f} {each['verdict']}" in text
+    assert "the start is still seen" in text and "do NOT all stay" in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--stability"], "--stability with --spectrum: one check at a time"),
+        (["--depths", "2,4"], "one axis at a time"),
+        (["tokens=1024", "--steps", "5"], "5 steps of a run of 4"),
+    ],
+)
+def test_bad_input_is_one_line(arguments: list[str], said: str, tmp_path: Path) -> None:
+    assert said in one_line(scalelab("check", "--spectrum", *QUICK, *arguments, "-o", str(tmp_path)))
+
+
+def test_spectra_are_along_width(tmp_path: Path) -> None:
+    said = one_line(scalelab("check", "--spectrum", "--depths", "2,4", "tokens=1024", "-o", str(tmp_path)))
+    assert "--spectrum is along width: give --widths" in said

@@ -9,7 +9,7 @@ import pytest
 from scipy import stats
 
 from scalelab.errors import Refused
-from scalelab.replications import Finding, at, carried, gap, slope, tuned
+from scalelab.replications import Finding, at, carried, gap, regret, slope, tuned
 
 WIDTHS = (16, 32, 64, 128)
 
@@ -96,3 +96,15 @@ def test_intervals_answer_in_words_of_bounds() -> None:
     assert not bare.within(1) and bare.number == "0"
     with pytest.raises(Refused, match="both limits"):
         Finding(name="x", value=0.0, low=0.0, n=3)
+
+
+def test_a_regret_is_the_valleys_and_holds_zero_only_near_the_optimum() -> None:
+    target = at(runs(exponent=0.0), width=128)
+    off = regret(target, 2**-4, name="an octave above")
+    assert off.value == pytest.approx(0.05, abs=0.01) and off.above(0.02)
+    best = regret(target, 2**-5, name="at the optimum")
+    assert best.low == 0 and best.within(0.01)
+    with pytest.raises(Refused, match="one group at one scale"):
+        regret(runs(), 2**-5, name="all")
+    with pytest.raises(Refused, match="no valley there"):
+        regret(target[target["lr"] <= 2**-7], 2**-8, name="one side")

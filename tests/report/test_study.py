@@ -220,7 +220,7 @@ def test_a_proof_of_another_recipe_says_so(nothing: Found, swept: Path) -> None:
     proven = Confirmation(
         recipe_lr=1.0, rival_lr=0.5, gap_nats=-0.1, se_nats=None, regret_nats=0.0, regret_percent=0.0,
         seed_sd_nats=None, valley_lr=None, valley_lr_low=None, valley_lr_high=None, valley_regret_nats=None,
-        results=results, tuning_flops=None, replaced_flops=None,
+        results=results, target_flops=1e12, tuning_flops=None, replaced_flops=None,
     )  # fmt: skip
     section = proof(replace(nothing, confirmation=proven, recipe=recipe))
     assert "this is the proof of another recipe: its learning rate was 1" in section.warnings[0]

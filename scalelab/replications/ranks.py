@@ -1,0 +1,107 @@
+"""Whether small runs rank things (data recipes, say) as large ones do: rank correlations, with seeds resampled.
+
+Losses are arrays [items, settings, seeds]; an item's loss is the mean over seeds, of the best setting where it is tuned.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from scalelab.errors import Refused
+from scalelab.laws.law import Array
+from scalelab.replications.finding import Finding
+
+RESAMPLES = 2000
+LIMITS = (0.025, 0.975)
+LEAST = 4  # items; of fewer a rank correlation says nothing
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ranking:
+    """Rank correlations of small runs with large ones, a setting of the small ones each, and their draws.
+
+    `seen_L` are those of the settings `settings_L`, ascending; `drawn_LR` those of seeds resampled, together on all
+    settings. `n` counts the runs.
+    """
+
+    settings_L: Array
+    seen_L: Array
+    drawn_LR: Array
+    n: int
+
+    def at(self, setting: float, *, name: str) -> Finding:
+        """The correlation at one setting; `Refused` where it was not run."""
+        place = self._place(setting)
+        return _finding(name, self.seen_L[place], self.drawn_LR[place], self.n)
+
+    def difference(self, setting: float, other: float, *, name: str) -> Finding:
+        """The correlation at one setting minus that at another, on the same resampled seeds."""
+        a, b = self._place(setting), self._place(other)
+        return _finding(name, self.seen_L[a] - self.seen_L[b], self.drawn_LR[a] - self.drawn_LR[b], self.n)
+
+    def table(self) -> pd.DataFrame:
+        """A row a setting: the correlation and its interval."""
+        low, high = np.quantile(self.drawn_LR, LIMITS, axis=1)
+        return pd.DataFrame({"setting": self.settings_L, "correlation": self.seen_L, "low": low, "high": high})
+
+    def _place(self, setting: float) -> int:
+        near = np.flatnonzero(np.isclose(self.settings_L, setting, rtol=1e-6))
+        if not len(near):
+            raise Refused(f"nothing was run at {setting:g}: there are {', '.join(f'{x:g}' for x in self.settings_L)}")
+        return int(near[0])
+
+
+def ranking(
+    small: pd.DataFrame, large: pd.DataFrame, *, of: str, over: str = "lr", kind: str = "spearman", seed: int = 0
+) -> Ranking:
+    """How the small runs' losses, at each value of `over`, go with those of the large runs at their best value of it.
+
+    Args:
+        small, large: runs, with columns `of`, `over`, seed, loss_nats and outcome; what diverged ranks last.
+        of: the column that names what is ranked.
+        over: the setting that is fixed in small runs and tuned in large ones.
+        kind: "spearman", of ranks, or "pearson", of losses.
+        seed: of the resampling.
+
+    Raises:
+        Refused: on fewer than 4 things, different ones on the two sides, a missing run, or one seed.
+    """
+    (items, settings, small_ILS), (others, _, large_ILS) = (_losses(runs, of, over) for runs in (small, large))
+    if items != others:
+        raise Refused(f"small runs are of {', '.join(items)} and large ones of {', '.join(others)}: give the same")
+    if len(items) < LEAST:
+        raise Refused(f"{len(items)} values of {of}: a rank correlation needs {LEAST} or more")
+    correlation = {"spearman": stats.spearmanr, "pearson": stats.pearsonr}[kind]
+    rng = np.random.default_rng(seed)
+
+    def of_seeds(small_S: Array, large_S: Array) -> list[float]:
+        tuned_I = large_ILS[:, :, large_S].mean(axis=-1).min(axis=-1)
+        mean_IL = small_ILS[:, :, small_S].mean(axis=-1)
+        return [float(correlation(mean_IL[:, place], tuned_I).statistic) for place in range(len(settings))]
+
+    seeds = small_ILS.shape[-1], large_ILS.shape[-1]
+    drawn = [of_seeds(*(rng.integers(count, size=count) for count in seeds)) for _ in range(RESAMPLES)]
+    return Ranking(
+        settings_L=np.array(settings), seen_L=np.array(of_seeds(*(np.arange(count) for count in seeds))),
+        drawn_LR=np.array(drawn).T, n=len(small) + len(large),
+    )  # fmt: skip
+
+
+def _losses(runs: pd.DataFrame, of: str, over: str) -> tuple[list[str], list[float], Array]:
+    """Items, settings, and losses in nats [items, settings, seeds]; infinite where a run diverged."""
+    fine = runs.assign(loss_nats=runs["loss_nats"].where(runs["outcome"] == "OK", np.inf))
+    wide = fine.pivot_table(index=of, columns=[over, "seed"], values="loss_nats", aggfunc="mean")
+    settings, seeds = (sorted(runs[name].unique()) for name in (over, "seed"))
+    if len(seeds) < 2:
+        raise Refused(f"one seed: intervals need 2 or more for every {of} and {over}")
+    wide = wide.reindex(columns=pd.MultiIndex.from_product([settings, seeds]))
+    if wide.isna().any(axis=None):
+        raise Refused(f"a run is missing: give every seed at every {over} of every {of}")
+    return list(wide.index), settings, wide.to_numpy(float).reshape(len(wide), len(settings), len(seeds))
+
+
+def _finding(name: str, value: float, drawn_R: Array, n: int) -> Finding:
+    low, high = np.quantile(drawn_R, LIMITS)
+    return Finding(name=name, value=float(value), low=min(float(low), value), high=max(float(high), value), n=n)

@@ -1,0 +1,80 @@
+"""Tables of what checks wrote."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from scalelab.errors import Refused
+from scalelab.replications import departures, exponent, peaks, separating
+from tests.helpers import scalelab
+
+QUICK = ("context=32", "batch_tokens=256", "tokens=1024", "width=32", "--seeds", "2", "--steps", "2")
+LOGITS = "max attention logit"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made = tmp_path_factory.mktemp("checks")
+    for lr in ("0.01", "0.1"):
+        scalelab("check", "--stability", *QUICK, "--depths", "1,2", f"lr={lr}", "-o", str(made / lr))
+    scalelab("check", "--lazy", *QUICK, "--depths", "1,2", "-o", str(made / "of lazy"))
+    return made
+
+
+def test_a_run_is_its_peaks(folder: Path) -> None:
+    found = peaks(folder, (LOGITS, "max |output logit|"))
+    assert len(found) == 2 * 2 * 2 and found["check"].tolist() == ["0.01"] * 4 + ["0.1"] * 4
+    assert (found["lr"] == found["check"].astype(float)).all() and set(found["depth"]) == {1, 2}
+    small, large = (found[found["lr"] == lr][LOGITS].mean() for lr in (0.01, 0.1))
+    assert 0 < small < large
+
+
+def test_a_run_has_its_branches(folder: Path) -> None:
+    found = departures(folder)
+    assert len(found) == 2 * 2 * 2 and set(found["branch"]) == {"attention out", "mlp out"}
+    assert (found["departure"] > 0).all() and (found["steps"] == 2).all()
+
+
+def test_what_is_not_there_is_named(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(Refused, match="no lazy checks below"):
+        departures(tmp_path)
+    with pytest.raises(Refused, match=r"0\.01 has no 'router logit'"):
+        peaks(folder, ("router logit",))
+
+
+def test_an_exponent_is_the_slope_over_seeds() -> None:
+    rng = np.random.default_rng(0)
+    table = pd.DataFrame([
+        {"depth": depth, "seed": seed, "branch": branch, "departure": 0.3 * size * depth**-0.5 * noise}
+        for seed in range(4)
+        for branch, size in (("attention", 1.0), ("mlp", 5.0))
+        for depth, noise in zip((2, 4, 8, 16), np.exp(0.05 * rng.standard_normal(4)), strict=True)
+    ])  # fmt: skip
+    found = exponent(table, along="depth", of="departure", name="half")
+    assert found.value == pytest.approx(-0.5, abs=0.05) and found.n == 16
+    assert found.low is not None and found.low < found.value and found.below(-0.25) and not found.below(-0.6)
+    with pytest.raises(Refused, match="2 seeds or more"):
+        exponent(table[table["seed"] == 0], along="depth", of="departure", name="half")
+    with pytest.raises(Refused, match="each at every depth"):
+        exponent(table.drop(index=table.index[table["seed"].eq(1) & table["depth"].eq(4)]), along="depth",
+                 of="departure", name="half")  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("values", "outcome", "expected"),
+    [
+        ((1, 4, 9, 100), (False, False, True, True), 6.0),
+        ((9, 1, 100, 4), (True, False, True, False), 6.0),  # in any order
+        ((1, 2, 3, 64, 100), (False, True, False, True, True), np.sqrt(3 * 64)),  # one mistake
+        ((1, 100), (False, True), 10.0),
+    ],
+)
+def test_outcomes_are_separated(values: tuple[float, ...], outcome: tuple[bool, ...], expected: float) -> None:
+    assert separating(values, outcome) == pytest.approx(expected)
+
+
+def test_outcomes_that_are_alike_are_not_separated() -> None:
+    with pytest.raises(Refused, match="all alike"):
+        separating((1.0, 2.0), (True, True))

@@ -1,0 +1,31 @@
+"""What one kind of run loses beside another, where that is known."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from scalelab.errors import Refused
+from scalelab.replications.excess import excess_by_seed
+
+
+def runs(worse: float, shift: int = 0, seeds: tuple[int, ...] = (0, 1, 2)) -> pd.DataFrame:
+    """A valley about lr 2^(-5 + shift), its bottom higher by `worse` a doubling of width; seeds differ by 0.01."""
+    rows = [
+        {"width": width, "lr": 2.0**lr, "seed": seed, "outcome": "OK",
+         "loss_nats": 2 + worse * np.log2(width / 16) + 0.1 * (lr + 5 - shift) ** 2 + 0.01 * seed}
+        for width in (16, 32, 64) for lr in range(-8, -2) for seed in seeds
+    ]  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def test_each_is_taken_at_its_own_best_and_what_seeds_share_cancels() -> None:
+    found = excess_by_seed(runs(0.05, shift=1), runs(0.0), along="width")
+    assert found.index.tolist() == [16, 32, 64] and found.columns.tolist() == [0, 1, 2]
+    assert np.allclose(found, [[0.0], [0.05], [0.1]])
+
+
+def test_seeds_that_one_lacks_are_left_out() -> None:
+    found = excess_by_seed(runs(0.05), runs(0.0, seeds=(1, 2, 3)), along="width")
+    assert found.columns.tolist() == [1, 2]
+    with pytest.raises(Refused, match="no width and seed that both"):
+        excess_by_seed(runs(0.0, seeds=(0,)), runs(0.0, seeds=(1,)), along="width")

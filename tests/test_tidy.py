@@ -1,0 +1,61 @@
+"""`scalelab collect --csv`: a row a run, the usual columns, one for whatever else was varied."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from scalelab.collection import as_csv, tidy
+from scalelab.errors import Refused
+from scalelab.readers import read
+from scalelab.trials import Outcome, RunFolder
+from tests.helpers import scalelab, sweep, valley
+
+
+def test_settings_that_vary_are_columns_and_what_does_not_is_none(tmp_path: Path) -> None:
+    specs = sweep(tmp_path / "study" / "a", valley(), widths=(32,), seeds=(0, 1), log2_lrs=[-6, -5])
+    table = tidy([tmp_path / "study"])
+    assert len(table) == len(specs) and table["part"].unique().tolist() == ["a"]
+    assert set(table["lr"]) == {2**-6, 2**-5} and set(table["seed"]) == {0, 1}
+    assert not [name for name in table if "." in name]  # the learning rate and the seed have columns of their own
+    sweep(tmp_path / "study" / "b", valley(), widths=(32, 64), seeds=(0,), log2_lrs=[-6])
+    again = tidy([tmp_path / "study"])
+    assert [name for name in again if "." in name] == ["shape.ffn"] and set(again["part"]) == {"a", "b"}
+
+
+def test_the_csv_reads_as_the_folders_do(tmp_path: Path) -> None:
+    sweep(tmp_path / "runs", lambda spec: None if spec.hparams.lr > 0.05 else 3.0 + spec.hparams.lr, log2_lrs=[-6, -4])
+    file = tmp_path / "runs.csv"
+    said = scalelab("collect", str(tmp_path / "runs"), "--csv", str(file), "--json")
+    assert said.exit_code == 0 and json.loads(said.stdout)["runs"] == len(pd.read_csv(file))
+    ours, theirs = (read([path]).table.sort_values("run", ignore_index=True) for path in (file, tmp_path / "runs"))
+    for name in ("width", "lr", "seed", "loss_nats", "cost_flops", "params_non_embedding"):
+        assert ours[name].tolist() == pytest.approx(theirs[name].tolist(), rel=1e-7, nan_ok=True), name
+    assert ours["outcome"].tolist() == theirs["outcome"].tolist()
+
+
+def test_a_curve_is_the_mean_of_the_second_half_of_each_part(tmp_path: Path) -> None:
+    (spec,) = sweep(tmp_path, valley(), widths=(32,), seeds=(0,), log2_lrs=[-5], parametrizations=("mup",))
+    folder, steps = RunFolder(tmp_path / spec.fingerprint), spec.horizon.steps
+    for step in range(steps // 2):  # it ended halfway
+        folder.append(
+            {"attempt": 1, "step": step, "tokens": step * spec.horizon.batch_tokens, "loss_nats": float(step)}
+        )
+    row = tidy([tmp_path], curve=4).iloc[0]
+    first = [step for step in range(steps) if 0.5 <= step / steps * 4 < 1]
+    assert row["train_loss_1_of_4"] == pytest.approx(sum(first) / len(first))
+    assert pd.isna(row["train_loss_3_of_4"]) and "train_loss_3_of_4" in as_csv(tidy([tmp_path], curve=4))
+
+
+def test_what_has_not_ended_is_left_out_and_nothing_at_all_is_refused(tmp_path: Path) -> None:
+    (spec,) = sweep(tmp_path, valley(), widths=(32,), seeds=(0,), log2_lrs=[-5], parametrizations=("mup",))
+    folder = RunFolder(tmp_path / spec.fingerprint)
+    folder.write(replace(folder.read(), outcome=Outcome.FAILED, loss_nats=None, reason="out of memory"))
+    with pytest.raises(Refused, match="no run has ended"):
+        tidy([tmp_path])
+    with pytest.raises(Refused, match="curve=-1"):
+        tidy([tmp_path], curve=-1)
+    said = scalelab("collect", str(tmp_path), "--curve", "4")
+    assert said.exit_code == 2 and "goes with --csv" in said.stderr
