@@ -48,7 +48,7 @@ runs.groupby(["part", "parametrization", "width"])["lr"].agg(runs="count", lowes
 # **Where the best learning rate goes.** At the smallest width all tables are the same network.
 
 # %%
-laws = study(transfer[[name for name in COLUMNS if name in transfer]], theory={"width": 0.0}, scales=["width"])
+laws = study(transfer[[name for name in COLUMNS if name in transfer]], theory={"width": 0})
 plots.valleys(laws, transfer)
 
 # %%

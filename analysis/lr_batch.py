@@ -11,8 +11,8 @@
 # %% [markdown]
 # # Are the best learning rate and batch a point in a convex bowl, and where does it go with scale?
 #
-# Step Law (arXiv:2503.04715) trains thousands of networks over learning rate and batch and finds a convex landscape with
-# a broad bottom at every size N and horizon D, whose place follows power laws. Grids of both settings at three
+# Step Law (arXiv:2503.04715) trains thousands of networks over learning rate and batch and finds a convex landscape
+# with a broad bottom at every size N and horizon D, whose place follows power laws. Grids of both settings at three
 # sizes and two horizons under SP, and at one larger and longer that is held out:
 #
 #     sweeps/replicate.sh lr_batch
@@ -40,7 +40,7 @@ runs.groupby([*SCALE, "width"]).agg(runs=("lr", "size"), best=("loss_nats", "min
 
 # %% [markdown]
 # **What was measured.** Contours of the loss over the lowest; stars are each scale's own best setting, crosses those
-# of the law that all share, squares what the published formula chooses.
+# of the law that all share, diamonds what the published formula chooses.
 
 # %%
 formula = {name: laws.published(f"step_law_{name}/step_law") for name in ("lr", "batch")}
@@ -49,7 +49,7 @@ chosen = [
      "batch_tokens": formula["batch"].predict(tokens=cell.scale["tokens"])}
     for cell in every.groups[0].joint.cells
 ]  # fmt: skip
-plots.landscapes(every, runs, chosen={"the published formula's": chosen})
+plots.landscapes(every, runs[known], chosen={"the published formula's": chosen})
 
 # %% [markdown]
 # **Is it convex?** Every three runs in line on the grids, along both settings and both diagonals; then a quadratic form
@@ -72,17 +72,25 @@ bowls = replications.bowls(runs, by=SCALE)
 bowls.round(4)
 
 # %% [markdown]
-# **Where does the bottom go?** Each scale's own best setting, and power laws of them in the paper's form.
+# **Where does the bottom go?** Power laws, in the paper's form, of each scale's own best setting.
 
 # %%
 group = fitted.groups[0]
-fits = group.setting_fits
-exponents = {
-    "lr ~ N": fits["step_law_lr"].estimates["p_params"],
-    "lr ~ D": fits["step_law_lr"].estimates["p_tokens"],
-    "batch ~ D": fits["step_law_batch"].estimates["p_tokens"],
+n = int((~held_out).sum())
+of_lr, of_batch = (laws.fit(runs[known], f"step_law_{name}") for name in ("lr", "batch"))
+estimates = {
+    "lr ~ N": of_lr.estimates["p_params"],
+    "lr ~ D": of_lr.estimates["p_tokens"],
+    "batch ~ D": of_batch.estimates["p_tokens"],
 }
-conditional = {name: group.joint.estimates[name] for name in group.joint.estimates if " ~ " in name and "curv" not in name}
+findings = [
+    Finding(name=f"exponent, {name}, at each scale's best setting (published {PUBLISHED[name]:g})", value=e.value,
+            low=e.low, high=e.high, n=len(runs))
+    for name, e in estimates.items()
+]  # fmt: skip
+for name in ("lr ~ batch_tokens", "lr ~ tokens"):
+    e = group.joint.estimates[name]
+    findings.append(Finding(name=f"exponent, {name} at a given batch", value=e.value, low=e.low, high=e.high, n=n))
 plots.optimum_against_batch(fitted)
 
 # %% [markdown]
@@ -92,3 +100,59 @@ plots.optimum_against_batch(fitted)
 plots.hold_outs(every)
 
 # %%
+scores = {score.method: score for score in every.groups[0].validation.scores}
+for method in ("joint", "published step_law", "copy the largest trained"):
+    lost, n_there = scores[method], int(held_out.sum())
+    ((lr, batch),) = [(choice["lr"], choice["batch_tokens"]) for choice in lost.chosen]
+    name = f"held out, lost by lr {lr:.2g} at a batch of {batch:.0f} ({method})"
+    findings.append(Finding(name=name, value=lost.mean_percent, unit="% of the loss, by the valley there", n=n_there))
+    if lost.measured_percent is not None:
+        findings.append(
+            Finding(name=name, value=lost.measured_percent, unit="% over the lowest mean of seeds there", n=n_there)
+        )
+
+# %%
+of_fitted = bowls[bowls["tokens"] < largest["tokens"]]
+each_n = n // len(of_fitted)
+surely = lines["second"] > SURE * lines["sd"]
+findings += [
+    Finding(name="triples in line that are convex within noise", value=float(convex.mean()), n=len(lines)),
+    Finding(name="triples in line that are convex beyond noise", value=float(surely.mean()), n=len(lines)),
+]
+flat = of_fitted.loc[of_fitted["curvature_low"].idxmin()]
+findings.append(
+    Finding(name="smaller eigenvalue of the quadratic form, at the scale where it is least sure",
+            value=flat["curvature"], low=flat["curvature_low"], high=flat["curvature_high"],
+            unit="nats per octave²", n=each_n)
+)  # fmt: skip
+for name in ("lr_octaves", "batch_tokens_octaves"):
+    narrow, broad = (of_fitted.loc[found] for found in (of_fitted[name].idxmin(), of_fitted[name].idxmax()))
+    for what, scale in (("narrowest", narrow), ("broadest", broad)):
+        findings.append(
+            Finding(name=f"range of {name.split('_')[0]} within 1 % of the best, {what} scale",
+                    value=scale[name], low=scale[f"{name}_low"], high=scale[f"{name}_high"], unit="octaves", n=each_n)
+        )  # fmt: skip
+
+# %% [markdown]
+# **The verdict**, by the rule that LOG.md states.
+
+# %%
+bowl = convex.mean() >= CONVEX_SHARE and (of_fitted["curvature_low"] > 0).all()
+predicts = scores["joint"].mean_percent < FEW
+agrees = {name: estimates[name].contains(PUBLISHED[name]) for name in PUBLISHED}
+opposite = [name for name, e in estimates.items() if (e.low > 0 if PUBLISHED[name] < 0 else e.high < 0)]
+if bowl and predicts and all(agrees.values()):
+    agreement = Agreement.HOLDS
+elif opposite or not (bowl or predicts):
+    agreement = Agreement.DOES_NOT
+else:
+    agreement = Agreement.IN_PART
+powers = ", ".join(f"{name} {e.value:.2f} [{e.low:.2f}, {e.high:.2f}]" for name, e in estimates.items())
+sentence = (
+    f"{100 * convex.mean():.1f} % of {len(lines)} triples are convex within noise; exponents {powers}; at the scale"
+    f" held out the law fitted here loses {scores['joint'].mean_percent:.2f} %, the published formula"
+    f" {scores['published step_law'].mean_percent:.2f} %, choosing a batch of"
+    f" {scores['published step_law'].chosen[0]['batch_tokens']:.0f} where the best is"
+    f" {every.groups[0].validation.best[0]['batch_tokens']:.0f}"
+)
+display(Markdown(replications.conclude(here, agreement=agreement, seen=sentence, findings=findings)))

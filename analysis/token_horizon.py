@@ -47,18 +47,19 @@ runs.groupby(["width", "tokens"]).agg(
 # %%
 def law_of(table: pd.DataFrame, draws: int = 1000) -> laws.Laws:
     """The laws of one width's best learning rate in tokens."""
-    return laws.study(table[[name for name in COLUMNS if name in table]], scales=["tokens"], draws=draws)
+    return laws.study(table[known], scales=["tokens"], draws=draws)
 
 
-every = laws.study(runs[[name for name in COLUMNS if name in runs]])
-plots.valleys(every, runs)
+known = [name for name in COLUMNS if name in runs]
+every = laws.study(runs[known])
+plots.valleys(every, runs[known])
 
 # %%
 plots.optimum_against_scale(every)
 
 # %% [markdown]
-# **How fast it falls**, by each horizon's own optimum and a power law of them, over all horizons and over the shorter and
-# the longer half of them; and whether the law of the shorter horizons knows the longest one's.
+# **How fast it falls**, by each horizon's own optimum and a power law of them, over all horizons and over the shorter
+# and the longer half of them; and whether the law of the shorter horizons knows the longest one's.
 
 # %%
 findings, seen = [], {}
@@ -86,7 +87,10 @@ for width in widths:
     carried = next(o for o in fitted.optima if o.scale["tokens"] == LONGEST_FITTED)
     there = at(own, tokens=longest)
     loss = replications.tuned(there, along="tokens")["loss_nats"].iloc[0]
-    for into, lr, what in ((lost, predicted.value, "the law's lr"), (copied, carried.lr, "the longest fitted one's lr")):
+    for into, lr, what in (
+        (lost, predicted.value, "the law's lr"),
+        (copied, carried.lr, "the longest fitted one's lr"),
+    ):
         nats = replications.regret(there, lr, name=f"width {width:g}, lost at {longest:,.0f} tokens with {what}")
         share = [100 * value / loss for value in (nats.value, nats.low, nats.high)]
         into[width] = Finding(
@@ -121,8 +125,9 @@ elif any(falls):
 else:
     agreement = Agreement.DOES_NOT
 exponents = " and ".join(f"{seen[w].value:.2f} [{seen[w].low:.2f}, {seen[w].high:.2f}]" for w in widths)
+at_widths = " and ".join(f"{width:g}" for width in widths)
 sentence = (
-    f"the best learning rate goes as tokens to the power {exponents} at widths {' and '.join(f'{w:g}' for w in widths)},"
+    f"the best learning rate goes as tokens to the power {exponents} at widths {at_widths},"
     f" over a factor of {longest / runs['tokens'].min():g} in tokens; at {longest / LONGEST_FITTED:g} times the longest"
     f" horizon fitted the law loses {max(each.value for each in lost.values()):.2f} % at most, the rate carried over"
     f" unchanged {max(each.value for each in copied.values()):.2f} %"

@@ -11,7 +11,7 @@ from pathlib import Path
 from scalelab import readers
 from scalelab.catalogue_tables import Rows
 from scalelab.laws import Drift, Laws, drift, study
-from scalelab.replications import arxiv, replications
+from scalelab.replications import replications
 
 RECORDED = Path("benchmarks") / "results"
 DEPTH_RUNS = Path("analysis") / "results" / "depth_runs.csv"
@@ -36,7 +36,7 @@ def recorded(file: Path) -> Rows:
 def replicated(root: Path) -> Rows:
     """What is claimed, by whom, what was seen here and whether it agrees; each row leads to its study."""
     rows = [
-        (f"[{each.claim.claim}](sweeps/{each.name}/LOG.md)", f"{each.claim.paper}; {arxiv(each.claim.arxiv)}",
+        (f"[{each.claim.claim}](sweeps/{each.name}/LOG.md)", each.claim.source,
          each.verdict.seen, f"**{each.verdict.agreement}**")
         for each in replications(root)
     ]  # fmt: skip

@@ -10,7 +10,7 @@ import typer
 LAWS = (
     "kaplan", "kaplan_size", "kaplan_data", "kaplan_compute", "chinchilla", "gamma", "three_term", "gadre",
     "muennighoff", "muennighoff_repeats", "repeat_penalty", "saturating", "asymptote", "mu_scaling", "clark",
-    "sparsity", "parscale", "bnsl", "efficiency_leverage", "rl_size", "step_law_lr", "conditional_lr",
+    "clark_bilinear", "sparsity", "parscale", "bnsl", "efficiency_leverage", "rl_size", "step_law_lr", "conditional_lr",
     "deepseek_lr", "bjorck_lr", "porian_lr", "scion_lr", "power_width", "power_depth", "step_law_batch",
     "deepseek_batch", "scion_batch", "power_lines_batch", "power_lines_critical_batch", "kaplan_critical_batch",
     "minicpm_batch", "power_lines_tau", "power_lines_decay", "wang_aitchison_decay", "trajectory_invariance",

@@ -201,7 +201,7 @@ def test_load_gives_a_part_to_train_on_and_all_to_validate() -> None:
     assert part.unique_tokens == 6400 and whole.unique_tokens is None and part.sha256 == whole.sha256
     assert data.epochs(part, tokens=12800, context=64) == 2
     first = [next(data.validation_batches(each, tokens=640, sequences=10, context=64)) for each in (part, whole)]
-    np.testing.assert_array_equal(*first)
+    np.testing.assert_array_equal(first[0], first[1])
 
 
 @pytest.mark.parametrize(
@@ -286,7 +286,7 @@ def test_validation_refuses_at_the_call(tokens: int, context: int, says: str) ->
         ("memmap", {"path": None, "vocab": 9}, "corpus 'memmap' without path"),
     ],
 )
-def test_load_refuses(name: str, options: dict[str, object], says: str) -> None:
+def test_load_refuses(name: str, options: dict[str, Any], says: str) -> None:
     with pytest.raises(Refused, match=says):
         data.load(name, **options)
 
@@ -656,7 +656,7 @@ def test_text_is_read_as_bytes(tmp_path: Path) -> None:
         ({"path": "book.txt", "dtype": "uint16"}, "accepted for nanogpt files only"),
     ],
 )
-def test_memmap_refuses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, object], says: str) -> None:
+def test_memmap_refuses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any], says: str) -> None:
     monkeypatch.chdir(tmp_path)
     tokens_file(Path("good.bin"))
     Path("empty.bin").touch()

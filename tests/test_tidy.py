@@ -25,6 +25,19 @@ def test_settings_that_vary_are_columns_and_what_does_not_is_none(tmp_path: Path
     assert [name for name in again if "." in name] == ["shape.ffn"] and set(again["part"]) == {"a", "b"}
 
 
+def test_options_of_a_corpus_are_columns_and_files_below_this_folder_seen_from_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("a", "b"):
+        (spec,) = sweep(tmp_path / name, valley(), widths=(32,), seeds=(0,), log2_lrs=[-5], parametrizations=("mup",))
+        folder = RunFolder(tmp_path / name / spec.fingerprint)
+        options = (("format", "text"), ("path", str(tmp_path / f"{name}.txt")))
+        folder.write(replace(folder.read(), spec=replace(spec, data=replace(spec.data, options=options))))
+    table = tidy([tmp_path])
+    assert table["data.path"].tolist() == ["a.txt", "b.txt"] and "data.format" not in table
+
+
 def test_the_csv_reads_as_the_folders_do(tmp_path: Path) -> None:
     sweep(tmp_path / "runs", lambda spec: None if spec.hparams.lr > 0.05 else 3.0 + spec.hparams.lr, log2_lrs=[-6, -4])
     file = tmp_path / "runs.csv"

@@ -54,7 +54,7 @@ def tidy(folders: Sequence[Path], *, curve: int = 0) -> pd.DataFrame:
                 "seconds": round(float(trial.seconds), 2),
                 **_points(run.metrics(), trial.spec.horizon.tokens, curve),
             })  # fmt: skip
-            settings.append(dict(leaves(plain["spec"])))
+            settings.append(_settings(plain["spec"]))
     if not rows:
         raise Refused(f"no run has ended in {', '.join(map(str, folders))} or below: train a sweep first")
     table = pd.DataFrame(rows)
@@ -80,6 +80,15 @@ def _points(records: Iterable[Mapping[str, Any]], tokens: int, count: int) -> di
         f"train_loss_{point}_of_{count}": curve["loss_nats"][(place >= point - 0.5) & (place < point)].mean()
         for point in range(1, count + 1)
     }
+
+
+def _settings(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """A spec's leaves, a corpus's options each by its name (`data.path`); a path below this folder as seen from it."""
+    found = dict(leaves(spec))
+    for name, value in found.pop("data.options", None) or ():
+        inside = isinstance(value, str) and Path(value).is_relative_to(Path.cwd())
+        found[f"data.{name}"] = Path(value).relative_to(Path.cwd()).as_posix() if inside else value
+    return found
 
 
 def _varied(settings: Sequence[Mapping[str, Any]]) -> Iterator[str]:

@@ -7,6 +7,7 @@ fitted optimum, diverged runs drawn as crosses at the top and not dropped, seeds
 from scalelab.laws.draw.style import STYLE, colours, figure
 from scalelab.plots.batches import optimum_against_batch
 from scalelab.plots.confirmed import coordinate_check, target
+from scalelab.plots.forest import forest
 from scalelab.plots.front import front
 from scalelab.plots.isoflops import isoflops
 from scalelab.plots.landscapes import landscapes
@@ -26,6 +27,7 @@ __all__ = [
     "coordinate_check",
     "drawings",
     "figure",
+    "forest",
     "front",
     "hold_outs",
     "isoflops",

@@ -11,7 +11,7 @@ from matplotlib.tri import CubicTriInterpolator, Triangulation
 from scalelab.errors import Refused
 from scalelab.laws import GroupLaws, Laws
 from scalelab.laws.checked import checked
-from scalelab.laws.draw.style import DASHES, GROUP_COLOURS, at, label, log_axis, panels, plain, spread
+from scalelab.laws.draw.style import GROUP_COLOURS, at, colours, label, log_axis, panels, plain, spread
 from scalelab.laws.joint.result import CellBest
 from scalelab.plots.named import independent, rows_of, titles
 
@@ -78,7 +78,7 @@ def _draw(axis: Axes, group: GroupLaws, cell: CellBest, rows: pd.DataFrame) -> N
         x_YX, y_YX = np.meshgrid(x_X, y_Y)
         smooth = CubicTriInterpolator(Triangulation(np.log2(batch), np.log2(lr)), over, kind="geom")
         lines = axis.contour(
-            np.exp2(x_YX), np.exp2(y_YX), smooth(x_YX, y_YX), levels=levels, cmap="magma_r", linewidths=0.9
+            np.exp2(x_YX), np.exp2(y_YX), smooth(x_YX, y_YX), levels=levels, colors=colours(len(levels)), linewidths=0.9
         )
         axis.clabel(lines, fmt=lambda level: f"+{level:g} %", fontsize=6)
     axis.plot(batch, lr, ls="none", marker=".", ms=2.5, color="0.6", gid="runs")

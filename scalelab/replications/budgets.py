@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from scalelab.errors import Refused
-from scalelab.laws import IsoFlop
+from scalelab.laws import IsoFlop, isoflop
 from scalelab.laws.columns import COLUMNS, NAMES, SCALES
 from scalelab.laws.compute_optimal import EXPONENT
 from scalelab.laws.law import Array
@@ -23,21 +23,29 @@ LEAST = 4  # optima, for a plane in two scales
 def tuned_losses(runs: pd.DataFrame) -> pd.DataFrame:
     """A row a size and number of tokens, as `laws.isoflop` takes it: the bottom of its valley in the learning rate.
 
-    Columns beside those of the runs' scales: cost_flops, loss_nats and its standard deviation loss_sd_nats, lr (NaN
-    where the best rate is not inside the grid; the loss is then that of the best run) and status.
+    Where the best rate is not inside the grid the loss is that of the best run.
 
     Raises:
         Refused: on runs of several groups.
     """
-    group = _one(runs)
-    found, _, _ = optima(group.cells, draws=DRAWS, rng=np.random.default_rng(0))
-    costs = runs.groupby([name for name in SCALES if name in runs])["cost_flops"].first().reset_index()
-    rows = pd.DataFrame([
-        {**{name: runs[name].iloc[0] for name in NAMES if name in runs}, **each.scale, "lr": each.lr,
-         "loss_nats": each.loss_nats, "loss_sd_nats": each.loss_sd_nats, "status": each.status}
-        for each in found
-    ])  # fmt: skip
-    return rows.merge(costs, on=[name for name in SCALES if name in runs])
+    found, _, _ = optima(_one(runs).cells, draws=DRAWS, rng=np.random.default_rng(0))
+    scales = [name for name in SCALES if name in runs]
+    names = {name: runs[name].iloc[0] for name in NAMES if name in runs}
+    rows = pd.DataFrame([{**names, **each.scale, "loss_nats": each.loss_nats} for each in found])
+    return rows.merge(runs.groupby(scales)["cost_flops"].first().reset_index(), on=scales)
+
+
+def compute_optimal(runs: pd.DataFrame) -> IsoFlop:
+    """`laws.isoflop` on the tuned losses, with the noise of a valley's bottom.
+
+    Raises:
+        Refused: on what `isoflop` refuses, runs of several groups, or no valley inside its grid.
+    """
+    found, _, _ = optima(_one(runs).cells, draws=DRAWS, rng=np.random.default_rng(0))
+    noise = [each.loss_sd_nats for each in found if each.log2_lr is not None and each.loss_sd_nats is not None]
+    if not noise:
+        raise Refused("no best learning rate lies inside its grid: widen the grids")
+    return isoflop(tuned_losses(runs), noise_nats=float(np.sqrt(np.mean(np.square(noise)))), draws=DRAWS)
 
 
 def optimal_lr(runs: pd.DataFrame, budgets: IsoFlop, *, name: str, seed: int = 0) -> Finding:
@@ -48,7 +56,7 @@ def optimal_lr(runs: pd.DataFrame, budgets: IsoFlop, *, name: str, seed: int = 0
 
     Args:
         runs: the grid.
-        budgets: what `laws.isoflop` found on its tuned losses.
+        budgets: of the same grid, by `compute_optimal`.
         name: of the finding.
         seed: of the draws.
 

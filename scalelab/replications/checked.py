@@ -10,10 +10,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from scalelab.errors import Refused
-from scalelab.replications.finding import Finding
 
 
 def peaks(folder: Path, quantities: Sequence[str]) -> pd.DataFrame:
@@ -69,25 +67,6 @@ def _checks(folder: Path, kind: str) -> Iterator[tuple[dict[str, Any], dict[str,
         about = {name: plain[name] for name in ("parametrization", "lr")}
         about["steps"] = np.max(plain["steps"]).item()  # one number, or those at which spectra were looked at
         yield {"check": str(file.parent.relative_to(folder)), **about}, plain
-
-
-def exponent(table: pd.DataFrame, *, along: str, of: str, name: str) -> Finding:
-    """To which power of `along` a positive column goes: the slope of its log over each seed, and Student's t over seeds.
-
-    Rows of one seed and size (kinds of branch) count as their geometric mean.
-
-    Raises:
-        Refused: with one seed, or a seed that was not run at every size.
-    """
-    logs = table.assign(logs=np.log2(table[of])).pivot_table(index=along, columns="seed", values="logs")
-    if logs.shape[1] < 2 or logs.isna().any(axis=None):
-        raise Refused(f"{name}: a slope with an interval needs 2 seeds or more, each at every {along}")
-    slopes = np.polyfit(np.log2(logs.index.to_numpy(dtype=float)), logs.to_numpy(), 1)[0]
-    low, high = stats.ttest_1samp(slopes, 0.0).confidence_interval(0.95)
-    return Finding(
-        name=name, value=float(slopes.mean()), low=float(low), high=float(high), unit=f"octaves a doubling of {along}",
-        n=logs.size,
-    )  # fmt: skip
 
 
 def separating(values: Sequence[float], outcome: Sequence[bool]) -> float:

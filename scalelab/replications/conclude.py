@@ -42,13 +42,9 @@ def head(replication: Replication, verdict: Verdict) -> str:
     """The first lines of a LOG.md: the claim under its verdict, what was seen, and the findings."""
     said = str(verdict.agreement)
     claim = replication.claim
-    lines = [f"# {said[0].upper()}{said[1:]}: {claim.claim}", "", START, f"{claim.paper} ({arxiv(claim.arxiv)})", "",
+    lines = [f"# {said[0].upper()}{said[1:]}: {claim.claim}", "", START, claim.source, "",
              f"**Seen here:** {verdict.seen}"]  # fmt: skip
     if verdict.findings:
         rows = [(each.name, each.number, str(each.n)) for each in verdict.findings]
         lines += ["", markdown(("finding", "value [95 %]", "runs"), rows)]
     return "\n".join([*lines, END, ""])
-
-
-def arxiv(numbers: Sequence[str]) -> str:
-    return ", ".join(f"arXiv:{number}" for number in numbers)

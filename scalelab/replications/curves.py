@@ -82,6 +82,20 @@ def larger_behind(runs: pd.DataFrame, *, along: str, name: str, over: str = "lr"
     return Finding(name=name, value=value, unit="of the curves", n=found.runs)
 
 
+def training(runs: pd.DataFrame, *, along: str) -> pd.DataFrame:
+    """Mean training loss of the runs, in nats: a row a point of training (its share of the run), a column a scale.
+
+    A point that a run did not come to, since it had diverged, is NaN.
+
+    Raises:
+        Refused: without curves.
+    """
+    points = points_of(runs)
+    means = {f"{along} {scale:g}": own[points].mean(skipna=False) for scale, own in runs.groupby(along)}
+    # A point is the mean over the last half of its part.
+    return pd.DataFrame(means).set_axis([(place + 0.75) / len(points) for place in range(len(points))], axis=0)
+
+
 def points_of(runs: pd.DataFrame) -> list[str]:
     """The columns of the training curve, in order."""
     found = [(int(match[1]), name) for name in runs.columns if (match := POINT.fullmatch(str(name)))]

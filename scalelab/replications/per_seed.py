@@ -27,12 +27,11 @@ def over_seeds(values: pd.Series, *, name: str, n: int, unit: str = "", ratio: b
     if len(found) < 2 or not np.isfinite(found).all() or (ratio and (found <= 0).any()):
         raise Refused(f"{name}: a mean over seeds needs 2 or more, all finite (and positive, of a ratio): {found}")
     kept = np.log(found) if ratio else found
-    interval = stats.ttest_1samp(kept, 0.0).confidence_interval(0.95)
-    numbers = [kept.mean(), interval.low, interval.high]
-    value, low, high = (math.exp(each) if ratio else float(each) for each in numbers)
-    if math.isnan(low):  # no spread at all
-        low = high = value
-    return Finding(name=name, value=value, low=low, high=high, unit=unit, n=n)
+    half = float(stats.t.ppf(0.975, len(kept) - 1) * stats.sem(kept))
+    value, low, high = (kept.mean() + each for each in (0.0, -half, half))
+    if ratio:
+        value, low, high = (math.exp(each) for each in (value, low, high))
+    return Finding(name=name, value=float(value), low=float(low), high=float(high), unit=unit, n=n)
 
 
 def powers(table: pd.DataFrame, *, of: str, along: str, by: Sequence[str]) -> pd.Series:

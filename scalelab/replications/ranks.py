@@ -1,18 +1,20 @@
 """Whether small runs rank things (data recipes, say) as large ones do: rank correlations, with seeds resampled.
 
-Losses are arrays [items, settings, seeds]; an item's loss is the mean over seeds, of the best setting where it is tuned.
+Losses are arrays [items, settings, seeds]; an item has the mean over seeds, at its best setting where it is tuned.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from scipy import stats
 
 from scalelab.errors import Refused
 from scalelab.laws.law import Array
 from scalelab.replications.finding import Finding
 
+Indices = NDArray[np.intp]
 RESAMPLES = 2000
 LIMITS = (0.025, 0.975)
 LEAST = 4  # items; of fewer a rank correlation says nothing
@@ -73,20 +75,28 @@ def ranking(
         raise Refused(f"small runs are of {', '.join(items)} and large ones of {', '.join(others)}: give the same")
     if len(items) < LEAST:
         raise Refused(f"{len(items)} values of {of}: a rank correlation needs {LEAST} or more")
-    correlation = {"spearman": stats.spearmanr, "pearson": stats.pearsonr}[kind]
+    correlation = {"spearman": _spearman, "pearson": _pearson}[kind]
     rng = np.random.default_rng(seed)
 
-    def of_seeds(small_S: Array, large_S: Array) -> list[float]:
+    def of_seeds(small_S: Indices, large_S: Indices) -> list[float]:
         tuned_I = large_ILS[:, :, large_S].mean(axis=-1).min(axis=-1)
         mean_IL = small_ILS[:, :, small_S].mean(axis=-1)
-        return [float(correlation(mean_IL[:, place], tuned_I).statistic) for place in range(len(settings))]
+        return [correlation(mean_IL[:, place], tuned_I) for place in range(len(settings))]
 
-    seeds = small_ILS.shape[-1], large_ILS.shape[-1]
-    drawn = [of_seeds(*(rng.integers(count, size=count) for count in seeds)) for _ in range(RESAMPLES)]
+    s, t = small_ILS.shape[-1], large_ILS.shape[-1]
+    drawn = [of_seeds(rng.integers(s, size=s), rng.integers(t, size=t)) for _ in range(RESAMPLES)]
     return Ranking(
-        settings_L=np.array(settings), seen_L=np.array(of_seeds(*(np.arange(count) for count in seeds))),
-        drawn_LR=np.array(drawn).T, n=len(small) + len(large),
+        settings_L=np.array(settings, dtype=float), seen_L=np.array(of_seeds(np.arange(s), np.arange(t)), dtype=float),
+        drawn_LR=np.array(drawn, dtype=float).T, n=len(small) + len(large),
     )  # fmt: skip
+
+
+def _spearman(a_I: Array, b_I: Array) -> float:
+    return _pearson(stats.rankdata(a_I), stats.rankdata(b_I))
+
+
+def _pearson(a_I: Array, b_I: Array) -> float:
+    return float(np.corrcoef(a_I, b_I)[0, 1])
 
 
 def _losses(runs: pd.DataFrame, of: str, over: str) -> tuple[list[str], list[float], Array]:

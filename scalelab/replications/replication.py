@@ -33,6 +33,11 @@ class Claim:
     paper: str
     arxiv: tuple[str, ...]
 
+    @property
+    def source(self) -> str:
+        """The paper and where it is."""
+        return "; ".join([self.paper, *(f"arXiv:{number}" for number in self.arxiv)])
+
 
 @dataclass(frozen=True, kw_only=True)
 class Replication:

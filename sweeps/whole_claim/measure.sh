@@ -5,7 +5,7 @@ set -euo pipefail
 proxies=$1 size=${2:-proxy} here=sweeps/whole_claim
 shift 2
 case $size in
-  proxy) target=(width=256 depth=4 tokens=204800) suffix= ;;
+  proxy) target=(width=192 depth=6 tokens=204800) suffix= ;;
   gpu) target=(width=768 depth=12 tokens=52428800) suffix=_gpu ;;
 esac
 beside=$(dirname "$proxies")/whole_claim_target

@@ -304,6 +304,12 @@ def test_the_noise_of_a_run_is_its_standard_deviation(options):
     assert np.mean(found) == pytest.approx(0.002, rel=0.15)
 
 
+@pytest.mark.parametrize("scale", ["experts", "granularity"])
+def test_what_experts_are_varied_in_tells_cells_apart(rng, scale):
+    runs = sweep_runs(rng, cells=CELLS[:4]).rename(columns={"params_non_embedding": scale})
+    assert scale in build(runs)[2]
+
+
 def test_unknown_and_missing_scales_are_refused(rng):
     found = joint(rng)
     for scale, message in (

@@ -3,11 +3,10 @@
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 
 from scalelab.errors import Refused
-from scalelab.replications import departures, exponent, peaks, separating
+from scalelab.replications import departures, peaks, separating
 from tests.helpers import scalelab
 
 QUICK = ("context=32", "batch_tokens=256", "tokens=1024", "width=32", "--seeds", "2", "--steps", "2")
@@ -42,24 +41,6 @@ def test_what_is_not_there_is_named(folder: Path, tmp_path: Path) -> None:
         departures(tmp_path)
     with pytest.raises(Refused, match=r"0\.01 has no 'router logit'"):
         peaks(folder, ("router logit",))
-
-
-def test_an_exponent_is_the_slope_over_seeds() -> None:
-    rng = np.random.default_rng(0)
-    table = pd.DataFrame([
-        {"depth": depth, "seed": seed, "branch": branch, "departure": 0.3 * size * depth**-0.5 * noise}
-        for seed in range(4)
-        for branch, size in (("attention", 1.0), ("mlp", 5.0))
-        for depth, noise in zip((2, 4, 8, 16), np.exp(0.05 * rng.standard_normal(4)), strict=True)
-    ])  # fmt: skip
-    found = exponent(table, along="depth", of="departure", name="half")
-    assert found.value == pytest.approx(-0.5, abs=0.05) and found.n == 16
-    assert found.low is not None and found.low < found.value and found.below(-0.25) and not found.below(-0.6)
-    with pytest.raises(Refused, match="2 seeds or more"):
-        exponent(table[table["seed"] == 0], along="depth", of="departure", name="half")
-    with pytest.raises(Refused, match="each at every depth"):
-        exponent(table.drop(index=table.index[table["seed"].eq(1) & table["depth"].eq(4)]), along="depth",
-                 of="departure", name="half")  # fmt: skip
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from scalelab.errors import Refused
-from scalelab.replications import larger_ahead, larger_behind
+from scalelab.replications import larger_ahead, larger_behind, training
 from scalelab.replications.curves import points_of
 
 POINTS = 4
@@ -60,6 +60,16 @@ def test_a_run_that_diverged_is_behind_from_then_on() -> None:
     table.loc[both, "outcome"] = "DIVERGED"
     table.loc[both, ["train_loss_3_of_4", "train_loss_4_of_4"]] = np.nan
     assert larger_ahead(table, along="width", name="ahead").value == 1  # what had diverged on both sides says nothing
+
+
+def test_mean_curves_stand_side_by_side_and_end_where_a_run_diverged() -> None:
+    table = runs(gain=0.1)
+    curves = training(table[table["lr"] == 0.01], along="width")
+    assert list(curves) == ["width 16", "width 32", "width 64"]
+    assert list(curves.index) == [0.1875, 0.4375, 0.6875, 0.9375]
+    np.testing.assert_allclose(curves["width 32"], [3.9, 3.4, 2.9, 2.4])
+    table.loc[0, "train_loss_4_of_4"] = np.nan
+    assert training(table, along="width")["width 16"].isna().tolist() == [False, False, False, True]
 
 
 def test_the_points_are_in_the_order_of_training() -> None:

@@ -37,6 +37,8 @@ def test_a_slope_is_found_and_its_interval_holds_it(exponent: float) -> None:
     assert found.low is not None and found.high is not None
     assert found.low <= exponent <= found.high and found.high - found.low < 0.4
     assert found.unit == "octaves a doubling of width" and found.n == len(runs())
+    counted = runs(exponent=exponent).assign(params_non_embedding=lambda table: 24 * table["width"] ** 2)
+    assert slope(counted, along="width", name="sp") == found, "what follows from the width makes no groups"
 
 
 def test_carrying_loses_what_the_valley_says_and_nothing_where_the_optimum_stays() -> None:

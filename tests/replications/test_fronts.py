@@ -7,8 +7,7 @@ import pandas as pd
 import pytest
 
 from scalelab.errors import Refused
-from scalelab.laws import isoflop
-from scalelab.replications import Finding, apart, exponents, fronts, lowest, optimal_lr, tuned_losses
+from scalelab.replications import Finding, apart, compute_optimal, fronts, lowest, optimal_lr, powers, tuned_losses
 
 COST = (1e9, 1e11)
 
@@ -28,7 +27,7 @@ def test_the_exponent_along_a_front_is_that_of_its_runs_alone() -> None:
     runs = pd.concat([search("a", exponent=-0.3, seed=0), search("b", exponent=-0.5, seed=1)])
     kept = fronts(runs, by="part", cost=COST)
     assert kept["cost_flops"].min() >= COST[0] and (kept["outcome"] == "OK").all()
-    found = exponents(kept, of="lr", along="cost_flops", by=["part"])
+    found = powers(kept, of="lr", along="cost_flops", by=["part"])
     assert found.to_dict() == {"a": pytest.approx(-0.3), "b": pytest.approx(-0.5)}
 
 
@@ -77,8 +76,9 @@ def grid(*, lr_exponents: tuple[float, float] = (-0.5, -0.25), noise: float = 0.
 def test_a_grid_gives_its_exponents_of_size_tokens_and_learning_rate() -> None:
     runs = grid()
     cells = tuned_losses(runs)
-    assert len(cells) == 20 and (cells["status"] == "INTERIOR").all()
-    found = isoflop(cells, noise_nats=float(cells["loss_sd_nats"].mean()))
+    truth = 1.5 + 8 / cells["params_non_embedding"] ** 0.3 + 12 / cells["tokens"] ** 0.3
+    assert len(cells) == 20 and (cells["loss_nats"] - truth).abs().max() < 0.01
+    found = compute_optimal(runs)
     assert found.params_exponent.contains(0.5) and found.tokens_exponent.contains(0.5)
     lr = optimal_lr(runs, found, name="lr")
     assert lr.low is not None and lr.high is not None

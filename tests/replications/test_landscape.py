@@ -63,7 +63,10 @@ def test_the_form_is_found_with_its_uncertainty() -> None:
 
 def test_what_diverged_is_left_out_and_what_is_left_must_do() -> None:
     table = runs()
-    table.loc[table["lr"] == LRS[-1], ["outcome", "loss_nats"]] = ["DIVERGED", math.nan]
+    lost = table["lr"] == LRS[-1]
+    table = table.assign(
+        outcome=np.where(lost, "DIVERGED", "OK"), loss_nats=np.where(lost, math.nan, table["loss_nats"])
+    )
     assert len(triples(table, by=["tokens"])) == 2 * (2 * 4 + 4 * 2 + 2 * 2 * 2)
     assert bowls(table, by=["tokens"])["lr"].tolist() == pytest.approx([2**-7] * 2, rel=0.1)
     with pytest.raises(Refused, match=r"tokens 100000: 6 settings ended well, a bowl needs 7"):

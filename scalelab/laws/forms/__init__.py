@@ -4,7 +4,7 @@ from scalelab.errors import unknown
 from scalelab.laws.forms.asymptote import ASYMPTOTE, MU_SCALING
 from scalelab.laws.forms.bnsl import BNSL
 from scalelab.laws.forms.chinchilla import CHINCHILLA
-from scalelab.laws.forms.clark import CLARK
+from scalelab.laws.forms.clark import CLARK, CLARK_BILINEAR
 from scalelab.laws.forms.decay import TRAJECTORY_INVARIANCE, WANG_AITCHISON_DECAY
 from scalelab.laws.forms.deepseek import DEEPSEEK_BATCH, DEEPSEEK_LR
 from scalelab.laws.forms.efficiency_leverage import EFFICIENCY_LEVERAGE
@@ -47,6 +47,7 @@ LAWS: dict[str, Law] = {
     "asymptote": ASYMPTOTE,
     "mu_scaling": MU_SCALING,
     "clark": CLARK,
+    "clark_bilinear": CLARK_BILINEAR,
     "sparsity": SPARSITY,
     "parscale": PARSCALE,
     "bnsl": BNSL,

@@ -1,7 +1,8 @@
 """Routed language models: loss bilinear in log parameters and log experts (Clark et al. 2022, arXiv:2202.01169).
 
 Experts count with saturation at both ends, 1/Ê = 1/(experts - 1 + 1/(1/E_start - 1/E_max)) + 1/E_max, so that Ê is
-E_start for one expert and at most E_max. Parameters are those of the dense model of the same shape.
+E_start for one expert and at most E_max. Parameters are those of the dense model of the same shape. The law without
+saturation, `clark_bilinear`, is what a few numbers of experts determine.
 """
 
 import itertools
@@ -70,4 +71,36 @@ CLARK = Law(
         "rl_r": _entry("RL-R", -0.083, -0.126, 0.012, 1.111, 1.880, 469.982),
         "hash": _entry("Hash", -0.087, -0.136, 0.012, 1.157, 4.175, 477.741),
     },
+)
+
+
+def _bilinear(parameters: Values, inputs: Values) -> Any:
+    size, experts = np.log10(inputs["params"]), np.log10(inputs["experts"])
+    a, b, c, d = (parameters[name] for name in "abcd")
+    return np.exp(LOG10 * (a * size + b * experts + c * size * experts + d))
+
+
+def _bilinear_starts(inputs: Values, output: Array) -> dict[str, Array]:
+    size_N, experts_N = np.log10(inputs["params"]), np.log10(inputs["experts"])
+    features_NT = np.stack([size_N, experts_N, size_N * experts_N, np.ones_like(size_N)], axis=-1)
+    return dict(zip("abcd", powers.least_squares(features_NT[None], np.log10(output)).T, strict=True))
+
+
+CLARK_BILINEAR = Law(
+    name="clark_bilinear",
+    inputs=("params", "experts"),
+    output="loss_nats",
+    parameters={
+        "a": Parameter(meaning="exponent in parameters of one expert", typical=-0.083, positive=False),
+        "b": Parameter(meaning="exponent in experts at one parameter", typical=-0.126, positive=False),
+        "c": Parameter(
+            meaning="how the exponent in experts falls off a decade of parameters", typical=0.012, positive=False
+        ),
+        "d": Parameter(meaning="log10 loss at one parameter and one expert", typical=1.111, positive=False),
+    },
+    form="log10 loss = a·log10 N + b·log10 E + c·log10 N·log10 E + d",
+    source="Clark et al. (arXiv:2202.01169), without saturation",
+    value=_bilinear,
+    starts=_bilinear_starts,
+    design=designs.log_uniform(params=designs.PARAMS, experts=(1.0, 512.0)),
 )

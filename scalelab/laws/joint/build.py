@@ -13,7 +13,7 @@ from scalelab.laws.law import Array
 CLIFF_NATS = 0.5  # as for the optima of two stages (optima/valley.py)
 LEAST_SETTINGS = 3  # distinct values in one cell, for a valley
 SHAPE = ("width", "depth")
-EVERY = (*SHAPE, *PARAMS, "tokens", "unique_tokens", "experts", "streams")
+EVERY = (*SHAPE, *PARAMS, "tokens", "unique_tokens", "experts", "granularity", "streams")
 
 
 def scales_of(trials: pd.DataFrame, *, sized: bool | None = None) -> tuple[str, ...]:
