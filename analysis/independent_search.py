@@ -55,7 +55,7 @@ pd.DataFrame(chosen)
 
 # %% [markdown]
 # **What was chosen, on fresh seeds.** `lr_only` is the first phase, `combined` the third. The first fresh seeds choose
-# the best of them, the others judge it.
+# the best beside `lr_only`, the others judge it.
 
 # %%
 names = ["seed", "loss_nats"]
@@ -66,7 +66,7 @@ for name in TITLES:
     found = {each: independent.matching(fresh[name], setting)[names] for each, setting in settings.items()}
     choosing = independent.FRESH + independent.CHOOSING
     chooses = {each: rows.loc[rows["seed"] < choosing, "loss_nats"].mean() for each, rows in found.items()}
-    reference[name] = min(chooses, key=chooses.get)
+    reference[name] = min(chooses.keys() - {"lr_only"}, key=chooses.get)
     final[name] = {each: rows[rows["seed"] >= choosing].set_index("seed")["loss_nats"] for each, rows in found.items()}
 pd.DataFrame({(TITLES[name], each): losses for name in TITLES for each, losses in final[name].items()}).T.agg(
     ["mean", "std", "count"], axis=1
@@ -77,7 +77,7 @@ apart = {name: final[name]["lr_only"] - final[name][reference[name]] for name in
 left = {
     name: over_seeds(
         apart[name],
-        name=f"{title}: lr alone minus the best found ({reference[name]})",
+        name=f"{title}: lr alone minus the best other found ({reference[name]})",
         unit="nats",
         n=2 * len(apart[name]),
     )
@@ -151,10 +151,11 @@ elif near or needs_more or independence:
     agreement = Agreement.IN_PART
 else:
     agreement = Agreement.UNDECIDED
+steps = (runs["tokens"] / runs["batch_tokens"]).max()
 seen = (
-    f"With the learning rate alone u-muP is {left['u_mup'].number} above the best setting found and muP"
+    f"With the learning rate alone u-muP is {left['u_mup'].number} above the best other setting found and muP"
     f" {left['mup'].number}; transfer errors with the learning rate are {mean_errors[0].value:.3f} and"
-    f" {mean_errors[1].value:.3f} nats (width {runs['width'].max():g}, {(runs['tokens'] / runs['batch_tokens']).max():g} steps)."
+    f" {mean_errors[1].value:.3f} nats (width {runs['width'].max():g}, {steps:g} steps)."
 )
 findings = [*left.values(), more, *together.values(), *mean_errors, coupled, tuned]
 Markdown(replications.conclude(here, agreement=agreement, seen=seen, findings=findings))

@@ -39,7 +39,7 @@ TITLES = {
     "mup_none": "muP, none",
 }
 parts = {name: runs[runs["part"] == name] for name in runs["part"].unique()}
-transfer = pd.concat([parts["sp"], parts["tables"]])
+transfer = pd.concat([parts[name] for name in ("sp", "tables", "base")])
 own = {name: at(transfer, parametrization=name) for name in TITLES}
 smallest, largest = runs["width"].min(), runs["width"].max()
 runs.groupby(["part", "parametrization", "width"])["lr"].agg(runs="count", lowest="min", highest="max")
@@ -48,8 +48,9 @@ runs.groupby(["part", "parametrization", "width"])["lr"].agg(runs="count", lowes
 # **Where the best learning rate goes.** At the smallest width all tables are the same network.
 
 # %%
-laws = study(transfer[[name for name in COLUMNS if name in transfer]], theory={"width": 0})
-plots.valleys(laws, transfer)
+known = transfer[[name for name in COLUMNS if name in transfer]]
+laws = study(known, theory={"width": 0})
+plots.valleys(laws, known)
 
 # %%
 plots.optimum_against_scale(laws)
@@ -138,7 +139,8 @@ seen = (
     f" {lost['sp_full'].value:.3f} and {lost['mup_full'].value:.3f} with layerwise rates (SP, muP; full alignment),"
     f" {lost['sp_none'].value:.3f} and {lost['mup_none'].value:.3f} (none); {TITLES[sp]} minus {TITLES[mup]}"
     f" {beside['mup'].number}; an eps of {large:g} loses {rise[constant].number} more at the larger, moved by the table"
-    f" {rise[scaled].value:.3f}, Adam-atan2 is {none.number} off{'; not shown: ' + ', '.join(missing) if missing else ''}."
+    f" {rise[scaled].value:.3f}, Adam-atan2 is {none.number} off"
+    + (f"; not shown: {', '.join(missing)}." if missing else ".")
 )
 findings = [*slopes.values(), *lost.values(), *beside.values(), *rise.values(), none]
 Markdown(replications.conclude(here, agreement=agreement, seen=seen, findings=findings))

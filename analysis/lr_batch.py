@@ -139,7 +139,7 @@ for name in ("lr_octaves", "batch_tokens_octaves"):
 # %%
 bowl = convex.mean() >= CONVEX_SHARE and (of_fitted["curvature_low"] > 0).all()
 predicts = scores["joint"].mean_percent < FEW
-agrees = {name: estimates[name].contains(PUBLISHED[name]) for name in PUBLISHED}
+agrees = {name: abs(e.high - e.low) < float("inf") and e.contains(PUBLISHED[name]) for name, e in estimates.items()}
 opposite = [name for name, e in estimates.items() if (e.low > 0 if PUBLISHED[name] < 0 else e.high < 0)]
 if bowl and predicts and all(agrees.values()):
     agreement = Agreement.HOLDS

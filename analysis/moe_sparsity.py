@@ -22,9 +22,9 @@
 # %matplotlib inline
 from IPython.display import Markdown, display
 
-from scalelab import replications
-from scalelab.laws import draw, fit, published
-from scalelab.replications import Agreement, Finding, conclude, gap, over_seeds, powers, selected, tuned
+from scalelab import plots, replications
+from scalelab.laws import draw, fit, published, study, tables
+from scalelab.replications import Agreement, Finding, conclude, gap, over_seeds, powers, selected, slope, tuned
 
 here = replications.read("moe_sparsity")
 runs = here.runs().assign(E=lambda table: table["experts"] // 2)
@@ -53,6 +53,20 @@ display(
             + ", ".join(f"{value[name]:+.3f} ({router})" for router, value in others.items())
             for name in "abc"
         )
+    )
+)
+
+# %%
+# What the paper's law, with its saturation, would say of these sizes, far below those it was fitted to.
+middle = float(table["params"].median())
+foreseen = {
+    name: [published(f"clark/{name}").predict(params=middle, experts=float(E)) for E in sorted(grid["E"].unique())]
+    for name in others
+}
+display(
+    Markdown(
+        f"At {middle:,.0f} parameters, from {grid['E'].min()} to {grid['E'].max()} experts, by the paper's law: "
+        + ", ".join(f"{losses[-1] / losses[0] - 1:+.1%} of the loss ({name})" for name, losses in foreseen.items())
     )
 )
 
@@ -103,6 +117,17 @@ ends = swept[swept["E"].isin([1, 16])]
 best = tuned(ends, along="E")
 display(ends.pivot_table(index="lr", columns="E", values="loss_nats"), best)
 
+# %%
+valleys = study(ends[[*law, "lr", "experts"]], scales=["experts"])
+display(plots.valleys(valleys, ends[[*law, "lr", "experts"]]))
+bottoms = tables(valleys)["optima"].sort_values("experts")
+moved = slope(ends[[*law, "lr", "experts"]], along="experts", name="width 32, from 1 to 16 experts: best lr")
+deeper = Finding(
+    name="width 32, bottoms of the valleys: 16 experts over 1",
+    value=float(bottoms["loss_nats"].iloc[-1] - bottoms["loss_nats"].iloc[0]), unit="nats", n=len(ends),
+)  # fmt: skip
+display(bottoms[["experts", "lr", "loss_nats", "status"]], Markdown(str(moved)), Markdown(str(deeper)))
+
 # %% [markdown]
 # **At equal training compute.** The loss of every width and number of experts, and the best width of each.
 
@@ -115,6 +140,11 @@ display(sparse)
 few, many = (selected(iso, {"E": row.E, "width": row.width}) for row in (sparse.iloc[0], sparse.iloc[-1]))
 better = gap(many, few, name=f"equal compute: best width of {iso['E'].max()} experts over that of 1")
 at_edge = bool(sparse["edge"].any())
+# Looked at afterwards: every width, not the best alone.
+everywhere = gap(
+    *(blocks(selected(iso, {"E": E})) for E in (iso["E"].max(), iso["E"].min())),
+    name=f"equal compute, all widths: {iso['E'].max()} experts over 1",
+)
 
 # %% [markdown]
 # **The rule**, said before the runs.
@@ -149,10 +179,10 @@ display(
             seen=f"at equal active parameters loss ∝ E^p with p = {said(falls['all widths'], 4)} over E = 1 to"
             f" {grid['E'].max()}, {total.value:.3f} nats in all; the first two doublings gain {said(diminishing)} nats"
             f" more than the last two, c = {said(size, 4)}; at equal compute the best of {iso['E'].max()} experts is"
-            f" {said(better)} nats from that of 1, best widths {', '.join(f'{width:g}' for width in sparse['width'])}"
-            + " (at the edge)"
-            * at_edge,
-            findings=[*falls.values(), total, diminishing, size, tuned_gap, better],
+            f" {said(better)} nats from that of 1; best widths "
+            + ", ".join(f"{row.width:g} (E = {row.E:g})" for row in sparse.itertuples())
+            + f", of which {iso['width'].min():g} is the smallest tried" * at_edge,
+            findings=[*falls.values(), total, diminishing, size, moved, tuned_gap, deeper, better, everywhere],
         )
     )
 )

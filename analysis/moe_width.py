@@ -73,7 +73,9 @@ plots.valleys(laws["granularity"], AXES["granularity"][0])
 # %%
 slopes = {name: slope(part, along=along, name=f"{name}: best lr") for name, (part, along) in AXES.items()}
 losses = {name: carried(part, along=along, name=f"{name}: carried") for name, (part, along) in AXES.items()}
-for found in (*slopes.values(), *losses.values()):
+# Looked at afterwards: without the narrowest, whose attention has one head of few channels.
+wider = slope(wide[wide["width"] > wide["width"].min()], along="width", name="width, without the narrowest: best lr")
+for found in (*slopes.values(), wider, *losses.values()):
     display(Markdown(str(found)))
 
 # %% [markdown]
@@ -120,7 +122,7 @@ display(
             f" {said('experts')} of experts, {said('granularity')} of granularity"
             f" ({said('granularity, base cut alike')} with a base cut alike); to width {wide['width'].max():g},"
             f" {many['experts'].max():g} experts, granularity {fine['granularity'].max():g}",
-            findings=[*slopes.values(), *losses.values()],
+            findings=[*slopes.values(), wider, *losses.values()],
         )
     )
 )

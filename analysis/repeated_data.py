@@ -12,8 +12,8 @@
 # # What is repeated data worth, and how much weight decay does it need?
 #
 # arXiv:2305.16264 finds that four epochs are nearly as good as new data and that the worth of repeats then decays;
-# arXiv:2509.14786 that with many epochs the best weight decay is far larger than usual. The rule of the verdict stands in
-# `sweeps/repeated_data/LOG.md`. The runs:
+# arXiv:2509.14786 that with many epochs the best weight decay is far larger than usual. The rule of the verdict stands
+# in `sweeps/repeated_data/LOG.md`. The runs:
 #
 #     sweeps/replicate.sh repeated_data
 
@@ -22,7 +22,7 @@
 import pandas as pd
 from IPython.display import Markdown, display
 
-from scalelab import replications
+from scalelab import plots, replications
 from scalelab.laws import fit
 from scalelab.laws.forms import published
 from scalelab.replications import Agreement
@@ -40,9 +40,11 @@ NEGLIGIBLE_PERCENT, FEW = 1.0, 4
 
 # %%
 epochs["unique"] = epochs["unique_tokens"].map("{:,}".format).where(epochs["part"] != "new", "new")
-for width, table in epochs.groupby("width"):
-    losses = table.groupby(["tokens", "unique"])["loss_nats"].mean().unstack("unique")
-    losses.plot(logx=True, marker="o", title=f"width {width}", ylabel="nats")
+panels = {
+    f"width {width}": table.groupby(["tokens", "unique"])["loss_nats"].mean().unstack("unique")
+    for width, table in epochs.groupby("width")
+}
+plots.lines(panels, x="tokens", y="loss (nats/token)")
 
 # %%
 new = epochs[epochs["part"] == "new"]
@@ -53,13 +55,18 @@ for (width, unique, tokens), table in repeated.groupby(["width", "unique_tokens"
     of_new = 100 / beside["loss_nats"].mean()
     percent = [each.assign(percent=each["loss_nats"] * of_new) for each in (table, beside)]
     times = int(tokens / unique)
-    found = replications.gap(
-        *percent, column="percent", unit="%", name=f"width {width}, {unique:,} unique tokens, {times} epochs: loss above new"
-    )
-    rows.append({"width": width, "unique_tokens": unique, "epochs": times, "finding": found, "% above new": found.value})
+    said = f"width {width}, {unique:,} unique tokens, {times} epochs: loss above new"
+    found = replications.gap(*percent, column="percent", unit="%", name=said)
+    by_seed = of_new * (table.set_index("seed")["loss_nats"] - beside.set_index("seed")["loss_nats"])
+    rows.append({"width": width, "unique_tokens": unique, "epochs": times, "finding": found, "% above new": found.value,
+                 "by seed": by_seed})  # fmt: skip
 beyond = pd.DataFrame(rows)
 display(beyond.pivot(index=["width", "unique_tokens"], columns="epochs", values="% above new").round(2))
 four = list(beyond[beyond["epochs"] == FEW]["finding"])
+each_seed = pd.concat(list(beyond[beyond["epochs"] == FEW]["by seed"]), axis=1).mean(axis=1)
+pooled = replications.over_seeds(
+    each_seed, name="4 epochs, mean of all widths and unique tokens: loss above new", unit="%", n=sum(x.n for x in four)
+)
 if all(each.below(NEGLIGIBLE_PERCENT) for each in four):
     few = Agreement.HOLDS
 else:
@@ -74,8 +81,15 @@ seen_as = {name: fit(epochs.drop(columns="unique"), name, draws=400) for name in
 paper = published("muennighoff/c4").parameters["R_D"]
 estimate = seen_as["muennighoff"].estimates["R_D"]
 R_D = replications.Finding(
-    name="R_D of Muennighoff's law", value=estimate.value, low=estimate.low, high=estimate.high, unit="repeats", n=len(epochs)
-)
+    name="R_D of Muennighoff's law", value=estimate.value, low=estimate.low, high=estimate.high, unit="repeats",
+    n=len(epochs),
+)  # fmt: skip
+moderate = epochs[epochs["epochs"] <= 8].drop(columns="unique").reset_index(drop=True)
+estimate_8 = fit(moderate, "muennighoff", draws=400).estimates["R_D"]
+R_D_8 = replications.Finding(
+    name="R_D without runs of more than 8 epochs", value=estimate_8.value, low=estimate_8.low, high=estimate_8.high,
+    unit="repeats", n=len(moderate),
+)  # fmt: skip
 if estimate.contains(paper):
     worth = Agreement.HOLDS if estimate.high < 100 else Agreement.UNDECIDED
 else:
@@ -96,7 +110,7 @@ for law in seen_as.values():
 
 # %%
 losses = decays.groupby(["weight_decay", "epochs"])["loss_nats"].mean().unstack("epochs")
-losses.plot(logx=True, marker="o", ylabel="nats")
+display(plots.lines({"epochs": losses}, x="weight_decay", y="loss (nats/token)"))
 best = replications.vertices(decays, over="weight_decay", by=["epochs", "seed"]).unstack("seed")
 n = {times: len(table) for times, table in decays.groupby("epochs")}
 optima = [
@@ -104,8 +118,9 @@ optima = [
     for times in best.index
 ]
 most = best.index.max()
+times_one = best.loc[most] / best.loc[1]
 ratio = replications.over_seeds(
-    best.loc[most] / best.loc[1], name=f"best at {most} epochs over best at one", n=n[most] + n[1], unit="times", ratio=True
+    times_one, name=f"best at {most} epochs over best at one", n=n[most] + n[1], unit="times", ratio=True
 )
 lost = replications.carried(
     decays[decays["epochs"].isin([1, most])], along="epochs", over="weight_decay",
@@ -127,12 +142,14 @@ else:
     agreement = Agreement.IN_PART if answers & {Agreement.HOLDS, Agreement.IN_PART} else Agreement.DOES_NOT
 least, worst = min(four, key=lambda each: each.value), max(four, key=lambda each: each.value)
 seen = (
-    f"four epochs end {least.value:.2f} to {worst.value:.2f} % above as many new tokens ({few}); R_D = {R_D.value:.2g}"
-    f" [{R_D.low:.2g}, {R_D.high:.2g}] ({worth}); at {most} epochs the best weight decay is {ratio.value:.1f}"
-    f" [{ratio.low:.1f}, {ratio.high:.1f}] times that of one epoch, whose own would lose {lost.value:.3f} nats there ({decay})"
+    f"four epochs end {least.value:.2f} to {worst.value:.2f} % above as many new tokens, {pooled.value:.2f}"
+    f" [{pooled.low:.2f}, {pooled.high:.2f}] % in the mean ({few}); R_D = {R_D.value:.2g} [{R_D.low:.2g},"
+    f" {R_D.high:.2g}] ({worth}; without runs of more than 8 epochs {R_D_8.value:.2g} [{R_D_8.low:.2g},"
+    f" {R_D_8.high:.2g}]); at {most} epochs the best weight decay is {ratio.value:.1f} [{ratio.low:.1f},"
+    f" {ratio.high:.1f}] times that of one epoch, whose own would lose {lost.value:.3f} nats there ({decay})"
 )
 Markdown(
     replications.conclude(
-        here, agreement=agreement, seen=seen, findings=[*four, R_D, *rms.values(), *optima, ratio, lost]
+        here, agreement=agreement, seen=seen, findings=[*four, pooled, R_D, R_D_8, *rms.values(), *optima, ratio, lost]
     )
 )

@@ -20,9 +20,10 @@
 
 # %%
 # %matplotlib inline
+import pandas as pd
 from IPython.display import Markdown, display
 
-from scalelab import replications
+from scalelab import plots, replications
 from scalelab.replications import Agreement
 
 here = replications.read("weight_decay")
@@ -38,7 +39,7 @@ EXPONENT = {"constant": 0.0, "root_width": 0.5, "independent": 1.0}  # of λ ∝
 # %%
 blocks = spectra[spectra["matrix"].str.startswith("blocks.")].sort_values("width")
 shown = blocks.groupby(["weight_decay_policy", "width"])["top"].mean().unstack("weight_decay_policy")
-shown.plot(logx=True, logy=True, marker="o", xticks=shown.index, ylabel="σ1, mean over matrices and seeds");
+plots.lines({"largest singular value": shown}, x="width", y="mean over matrices and seeds")
 
 # %%
 powers = replications.powers(blocks, of="top", along="width", by=["weight_decay_policy", "seed"]).unstack("seed")
@@ -63,9 +64,11 @@ swept = {
     policy: runs[runs["part"].isin([policy, f"{policy}_wide"])].reset_index(drop=True)
     for policy in ("root_width", "independent")
 }
-for policy, table in swept.items():
-    losses = table.groupby(["weight_decay", "width"])["loss_nats"].mean().unstack("width")
-    losses.plot(logx=True, marker="o", title=policy, ylabel="nats")
+valleys = {
+    policy: table.groupby(["weight_decay", "width"])["loss_nats"].mean().unstack("width").add_prefix("width ")
+    for policy, table in swept.items()
+}
+plots.lines(valleys, x="weight_decay", y="loss (nats/token)")
 
 
 # %%
@@ -92,11 +95,12 @@ display(replications.tuned(swept["independent"], along="width", over="weight_dec
 # %%
 points = [name for name in curves.columns if name.startswith("train_loss_")]
 curves["lr_decay"] = (curves["lr"] * curves["weight_decay"]).round(9)
-drawn = curves.groupby(["lr_decay", "lr"])[points].mean().T.reset_index(drop=True)
-for same in ("lr_decay", "lr"):
-    values = curves[same].unique()
-    colours = [f"C{list(values).index(key[0 if same == 'lr_decay' else 1])}" for key in drawn.columns]
-    drawn.iloc[1:].plot(color=colours, title=f"one colour, one {same}", xlabel="sixteenth of the run", ylabel="nats")
+curves["tokens seen"] = curves["tokens"] // len(points)
+drawn = curves.groupby(["lr_decay", "lr"])[points].mean().T
+drawn.index = (pd.Series(range(1, len(points) + 1)) * curves["tokens seen"].iloc[0]).to_list()
+smallest, largest = curves["lr_decay"].min(), curves["lr_decay"].max()
+panels = {f"lr·λ = {each:g}": drawn[each].add_prefix("lr ") for each in (smallest, largest)}
+plots.lines(panels, x="tokens", y="training loss (nats/token)")
 
 # %%
 quarter = len(points) // 4

@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -15,7 +16,7 @@ SECOND = pd.DataFrame({"u_mup": [2.1, 2.2]}, index=[1.0, 2.0])
 def test_a_column_has_one_colour_and_what_diverged_is_left_out() -> None:
     left, right = lines({"init gain": FIRST, "logits": SECOND}, x="times the default", y="loss (nats/token)").axes
     mup, u_mup = left.get_lines()
-    assert list(mup.get_xdata()) == [1.0, 4.0] and list(mup.get_ydata()) == [2.3, 2.4]
+    assert np.array_equal(mup.get_xydata(), [[1.0, 2.3], [4.0, 2.4]])
     assert right.get_lines()[0].get_color() == u_mup.get_color() != mup.get_color()
     assert left.get_xscale() == "log" and left.get_xlabel() == "times the default" and right.get_title() == "logits"
 

@@ -4,6 +4,7 @@ Losses are arrays [items, settings, seeds]; an item has the mean over seeds, at 
 """
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -56,12 +57,19 @@ class Ranking:
 
 
 def ranking(
-    small: pd.DataFrame, large: pd.DataFrame, *, of: str, over: str = "lr", kind: str = "spearman", seed: int = 0
+    small: pd.DataFrame,
+    large: pd.DataFrame,
+    *,
+    of: str,
+    over: str = "lr",
+    kind: Literal["spearman", "pearson"] = "spearman",
+    seed: int = 0,
 ) -> Ranking:
     """How the small runs' losses, at each value of `over`, go with those of the large runs at their best value of it.
 
     Args:
-        small, large: runs, with columns `of`, `over`, seed, loss_nats and outcome; what diverged ranks last.
+        small, large: runs, with columns `of`, `over`, seed, loss_nats and outcome; what diverged ranks last. Large ones
+            need not have the same values of `over`.
         of: the column that names what is ranked.
         over: the setting that is fixed in small runs and tuned in large ones.
         kind: "spearman", of ranks, or "pearson", of losses.
@@ -70,7 +78,8 @@ def ranking(
     Raises:
         Refused: on fewer than 4 things, different ones on the two sides, a missing run, or one seed.
     """
-    (items, settings, small_ILS), (others, _, large_ILS) = (_losses(runs, of, over) for runs in (small, large))
+    items, settings, small_ILS = _losses(small, of, over, tuned=False)
+    others, _, large_ILS = _losses(large, of, over, tuned=True)
     if items != others:
         raise Refused(f"small runs are of {', '.join(items)} and large ones of {', '.join(others)}: give the same")
     if len(items) < LEAST:
@@ -78,15 +87,15 @@ def ranking(
     correlation = {"spearman": _spearman, "pearson": _pearson}[kind]
     rng = np.random.default_rng(seed)
 
-    def of_seeds(small_S: Indices, large_S: Indices) -> list[float]:
-        tuned_I = large_ILS[:, :, large_S].mean(axis=-1).min(axis=-1)
-        mean_IL = small_ILS[:, :, small_S].mean(axis=-1)
+    def of_seeds(of_small_S: Indices, of_large_S: Indices) -> list[float]:
+        tuned_I = large_ILS[:, :, of_large_S].mean(axis=-1).min(axis=-1)
+        mean_IL = small_ILS[:, :, of_small_S].mean(axis=-1)
         return [correlation(mean_IL[:, place], tuned_I) for place in range(len(settings))]
 
-    s, t = small_ILS.shape[-1], large_ILS.shape[-1]
-    drawn = [of_seeds(rng.integers(s, size=s), rng.integers(t, size=t)) for _ in range(RESAMPLES)]
+    small_S, large_S = (np.arange(losses_ILS.shape[-1]) for losses_ILS in (small_ILS, large_ILS))
+    drawn = [of_seeds(rng.choice(small_S, len(small_S)), rng.choice(large_S, len(large_S))) for _ in range(RESAMPLES)]
     return Ranking(
-        settings_L=np.array(settings, dtype=float), seen_L=np.array(of_seeds(np.arange(s), np.arange(t)), dtype=float),
+        settings_L=np.array(settings, dtype=float), seen_L=np.array(of_seeds(small_S, large_S), dtype=float),
         drawn_LR=np.array(drawn, dtype=float).T, n=len(small) + len(large),
     )  # fmt: skip
 
@@ -99,17 +108,20 @@ def _pearson(a_I: Array, b_I: Array) -> float:
     return float(np.corrcoef(a_I, b_I)[0, 1])
 
 
-def _losses(runs: pd.DataFrame, of: str, over: str) -> tuple[list[str], list[float], Array]:
-    """Items, settings, and losses in nats [items, settings, seeds]; infinite where a run diverged."""
+def _losses(runs: pd.DataFrame, of: str, over: str, *, tuned: bool) -> tuple[list[str], list[float], Array]:
+    """Items, settings, and losses in nats [items, settings, seeds]; infinite where a run diverged, or where what is
+    tuned was not tried."""
     fine = runs.assign(loss_nats=runs["loss_nats"].where(runs["outcome"] == "OK", np.inf))
     wide = fine.pivot_table(index=of, columns=[over, "seed"], values="loss_nats", aggfunc="mean")
     settings, seeds = (sorted(runs[name].unique()) for name in (over, "seed"))
     if len(seeds) < 2:
         raise Refused(f"one seed: intervals need 2 or more for every {of} and {over}")
     wide = wide.reindex(columns=pd.MultiIndex.from_product([settings, seeds]))
-    if wide.isna().any(axis=None):
+    losses_ILS = wide.to_numpy(float).reshape(len(wide), len(settings), len(seeds))
+    left_out_IL = np.isnan(losses_ILS).all(axis=-1)
+    if np.isnan(losses_ILS[~left_out_IL]).any() or (left_out_IL.any() and not tuned):
         raise Refused(f"a run is missing: give every seed at every {over} of every {of}")
-    return list(wide.index), settings, wide.to_numpy(float).reshape(len(wide), len(settings), len(seeds))
+    return list(wide.index), settings, np.where(np.isnan(losses_ILS), np.inf, losses_ILS)
 
 
 def _finding(name: str, value: float, drawn_R: Array, n: int) -> Finding:

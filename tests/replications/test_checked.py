@@ -1,12 +1,13 @@
 """Tables of what checks wrote."""
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from scalelab.errors import Refused
-from scalelab.replications import departures, peaks, separating
+from scalelab.replications import departures, peaks, separating, singular_values
 from tests.helpers import scalelab
 
 QUICK = ("context=32", "batch_tokens=256", "tokens=1024", "width=32", "--seeds", "2", "--steps", "2")
@@ -59,3 +60,22 @@ def test_outcomes_are_separated(values: tuple[float, ...], outcome: tuple[bool, 
 def test_outcomes_that_are_alike_are_not_separated() -> None:
     with pytest.raises(Refused, match="all alike"):
         separating((1.0, 2.0), (True, True))
+
+
+def test_singular_values_are_a_row_a_matrix_of_each_run(tmp_path: Path) -> None:
+    one = {
+        "name": "blocks.*.mlp.up.weight", "time_scales": 4.0,
+        "top": [[[2.0, 3.0], [2.1, 3.1]], [[2.5, 4.0], [2.6, 4.1]]],
+        "stable_rank": [[[8.0, 5.0], [8.0, 5.1]], [[16.0, 9.0], [16.0, 9.1]]],
+    }  # fmt: skip
+    plain = {"parametrization": "mup", "weight_decay_policy": "root_width", "lr": 0.02, "steps": [0, 64],
+             "values": [32, 64], "matrices": [one]}  # fmt: skip
+    (tmp_path / "root").mkdir()
+    (tmp_path / "root" / "spectrum_mup_width.json").write_text(json.dumps(plain))
+    found = singular_values(tmp_path)
+    assert found[["width", "seed", "top", "stable_rank"]].to_numpy().tolist() == [
+        [32, 0, 3.0, 5.0], [32, 1, 3.1, 5.1], [64, 0, 4.0, 9.0], [64, 1, 4.1, 9.1],
+    ]  # fmt: skip
+    assert set(found["check"]) == {"root"} and set(found["steps"]) == {64} and set(found["time_scales"]) == {4.0}
+    with pytest.raises(Refused, match="no spectrum checks below"):
+        singular_values(tmp_path / "elsewhere")

@@ -41,6 +41,13 @@ def test_what_is_tuned_counts_at_its_best_setting() -> None:
     assert ranking(runs({0.01: UP}), worse_elsewhere, of="recipe").at(0.01, name="").value == pytest.approx(1)
 
 
+def test_what_is_tuned_may_be_tried_elsewhere_for_some() -> None:
+    wider = pd.concat([TARGET, runs({0.08: [place - 0.5 for place in UP]}, seeds=2)[:6]])
+    assert ranking(runs({0.01: UP}), wider, of="recipe").at(0.01, name="").value == pytest.approx(1)
+    with pytest.raises(Refused, match="a run is missing"):
+        ranking(runs({0.01: UP}), wider[:-1], of="recipe")
+
+
 def test_noise_widens_the_interval_and_lowers_the_correlation() -> None:
     clear, loud = (ranking(runs({0.01: UP}, noise=sd), TARGET, of="recipe").at(0.01, name="") for sd in (0.001, 0.5))
     assert clear.within(1.01) and clear.above(0.99)
