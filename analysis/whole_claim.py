@@ -52,7 +52,8 @@ plots.optimum_against_scale(laws)
 tables(laws)["exponents"]
 
 # %% [markdown]
-# **The target.** The loss with the recipe's learning rate (the middle one), with others, and of SP with its rate copied.
+# **The target.** The loss with the recipe's learning rate (the middle one), with others, and of SP with its rate
+# copied.
 
 # %%
 by_lr = target.groupby("lr")["loss_nats"].agg(["mean", "std", "count"]).reset_index()
@@ -112,10 +113,10 @@ if times < 16 or lost.value > bound:
 else:
     agreement = Agreement.HOLDS if lost.below(bound) else Agreement.IN_PART
 seen = (
-    f"at {times:.0f}× the parameters of any proxy the recipe loses {lost.number} ({100 * lost.value / loss:.2f} % of the"
-    f" loss; a run's noise {noise.number}), the largest proxy's learning rate copied {plain.number}, SP with its own"
-    f" copied {usual.number}; tuning cost as much as {spent.number} runs of the target. A first design, with horizons of"
-    f" at most half the target's, lost {failed.number}"
+    f"at {times:.0f}× the parameters of any proxy the recipe loses {lost.number} ({100 * lost.value / loss:.2f} % of"
+    f" the loss; a run's noise {noise.number}), the largest proxy's learning rate copied {plain.number}, SP with its"
+    f" own copied {usual.number}; tuning cost as much as {spent.number} runs of the target. A first design, with"
+    f" horizons of at most half the target's, lost {failed.number}"
 )
 findings = [size, lost, against, noise, plain, usual, spent, horizon, failed, short]
 display(Markdown(replications.conclude(here, agreement=agreement, seen=seen, findings=findings)))

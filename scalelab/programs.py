@@ -35,7 +35,7 @@ class Program:
     attention_site: float
     residual_site: float
     auxiliary: tuple[bool, bool]
-    data: tuple[str, int]
+    data: tuple[str, int, int | None]
     dtype: str
 
 

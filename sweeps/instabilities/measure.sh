@@ -5,7 +5,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 out=$1/norms size=$2
-widths=32,64,128,256 steps=60 lrs=(0.0316 0.1 0.316 1.0) table=sweeps/instabilities/norms.csv
+widths=32,64,128,256 steps=60 lrs=(0.01 0.0316 0.1 0.316 1.0) table=sweeps/instabilities/norms.csv
 if [[ $size == gpu ]]; then
   widths=64,128,256,512,1024 steps=1000 lrs=(0.003 0.01 0.03 0.1 0.3) table=sweeps/instabilities/norms_gpu.csv
 fi
