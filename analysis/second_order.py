@@ -23,6 +23,7 @@ from IPython.display import Markdown, display
 
 from scalelab import plots, replications
 from scalelab.laws import study
+from scalelab.laws.columns import COLUMNS, PARAMS
 from scalelab.replications import Agreement, at, carried, conclude, gap, slope, stays, tuned
 
 here = replications.read("second_order")
@@ -36,8 +37,9 @@ runs.groupby(["optimizer", "parametrization", "width"])["lr"].agg(runs="count", 
 # **What was measured.** A valley a width, a panel an optimizer and table.
 
 # %%
-laws = study(runs, theory={"width": 0}, scales=["width"])
-plots.valleys(laws, runs)
+known = runs[[name for name in COLUMNS if name in runs and name not in PARAMS]]
+laws = study(known, theory={"width": 0}, scales=["width"])
+plots.valleys(laws, known)
 
 # %% [markdown]
 # **Does the optimum stay?** It *stays* if its slope is less than a quarter of an octave a doubling of width and the
