@@ -88,9 +88,16 @@ findings = [
             low=e.low, high=e.high, n=len(runs))
     for name, e in estimates.items()
 ]  # fmt: skip
-for name in ("lr ~ batch_tokens", "lr ~ tokens"):
-    e = group.joint.estimates[name]
-    findings.append(Finding(name=f"exponent, {name} at a given batch", value=e.value, low=e.low, high=e.high, n=n))
+by_all = {
+    "lr ~ batch, at a given horizon": "lr ~ batch_tokens",
+    "lr ~ D, at a given batch": "lr ~ tokens",
+    "batch ~ D": "batch_tokens ~ tokens",
+}
+for name, parameter in by_all.items():
+    e = group.joint.estimates[parameter]
+    mean, sd = group.joint.priors[parameter]
+    name = f"exponent, {name}, the six smaller scales in one likelihood (prior {mean:g} ± {sd:g})"
+    findings.append(Finding(name=name, value=e.value, low=e.low, high=e.high, n=n))
 plots.optimum_against_batch(fitted)
 
 # %% [markdown]

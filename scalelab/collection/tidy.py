@@ -19,6 +19,11 @@ SAID = frozenset((
     "shape.depth", "horizon.tokens", "horizon.batch_tokens", "hparams.lr", "hparams.weight_decay", "seed",
     "shape.heads", "shape.kv_heads",
 ))  # fmt: skip
+# And by what others they are settled, as long as they are: no column tells more than these.
+SETTLED = {
+    "shape.ffn": ("model", "shape.width"), "base.ffn": ("model", "base.width"),
+    "shape.vocab": ("data.name",), "base.vocab": ("data.name",), "data.vocab": ("data.name",),
+}  # fmt: skip
 RENAMED = {"shape.experts": "experts", "data.unique_tokens": "unique_tokens"}  # scales of laws
 DIGITS = 8
 
@@ -93,4 +98,11 @@ def _settings(spec: Mapping[str, Any]) -> dict[str, Any]:
 
 def _varied(settings: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     names = dict.fromkeys(name for each in settings for name in each if name not in SAID)
-    return (name for name in names if len({str(each.get(name)) for each in settings}) > 1)
+    for name in names:
+        by = SETTLED.get(name, ())
+        if len(_values(settings, (name, *by))) > len(_values(settings, by)):
+            yield name
+
+
+def _values(settings: Sequence[Mapping[str, Any]], names: Sequence[str]) -> set[tuple[str, ...]]:
+    return {tuple(str(each.get(name)) for name in names) for each in settings}
