@@ -29,7 +29,9 @@ from scalelab.replications import Agreement
 here = replications.read("cost_aware")
 runs = here.runs()
 kinds = runs["part"].str.rsplit("_", n=1).str[0]
-carbs, random, grid = (runs[kinds == kind].drop(columns="shape.ffn") for kind in ("carbs", "random", "iso"))
+carbs, random, grid = (
+    runs[kinds == kind].drop(columns="shape.ffn", errors="ignore") for kind in ("carbs", "random", "iso")
+)
 BUDGETS = (1.1e9, 3.1e9, 9.1e9, 2.8e10)  # of the grid, a little above, as runs differ by a step
 AGREES = 0.2
 runs.assign(kind=kinds).groupby("kind").agg(

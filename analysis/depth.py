@@ -27,10 +27,8 @@ from scalelab.laws.columns import COLUMNS
 from scalelab.replications import Agreement, at, carried, conclude, gap, over_seeds, powers, slope, tuned
 
 here = replications.read("depth")
-runs = here.runs()
-measured = (here.folder / "lazy.csv").exists()
-ASKED = {"transformer": "transformer", "vit": "ViT", "resnet": "ResNet"}
-PARTS = {part: name for part, name in ASKED.items() if part in set(runs["part"])}  # that were run
+runs, lazy = here.runs(), here.frame("lazy.csv")
+PARTS = {"transformer": "transformer", "vit": "ViT", "resnet": "ResNet"}
 TABLES = {"mup": "muP", "depth_mup": "depth-muP", "completep": "CompleteP"}
 runs.groupby(["part", "parametrization", "depth"])["lr"].agg(runs="count", lowest="min", highest="max")
 
@@ -109,37 +107,33 @@ ahead = [
 
 # %%
 LAZY = -0.25
-if measured:
-    lazy = here.frame("lazy.csv")
-    means = lazy.groupby(["check", "parametrization", "depth"])["departure"].mean().unstack("parametrization")
-    panels = {name: means.loc[part].rename(columns=TABLES) for part, name in ASKED.items()}
-    display(plots.lines(panels, x="depth", y="|Δh − Δh_lin| / |Δh_lin|"))
+means = lazy.groupby(["check", "parametrization", "depth"])["departure"].mean().unstack("parametrization")
+panels = {name: means.loc[part].rename(columns=TABLES) for part, name in PARTS.items()}
+plots.lines(panels, x="depth", y="|Δh − Δh_lin| / |Δh_lin|")
 
 # %%
 falls = {}
-for part in ASKED if measured else ():
+for part in PARTS:
     for table in TABLES:
         own = lazy[(lazy["check"] == part) & (lazy["parametrization"] == table)]
         falls[part, table] = over_seeds(
             powers(own, of="departure", along="depth", by=["seed"]), n=own.groupby(["depth", "seed"]).ngroups,
-            name=f"{ASKED[part]}, {TABLES[table]}: departure from linear", unit="octaves a doubling of depth",
+            name=f"{PARTS[part]}, {TABLES[table]}: departure from linear", unit="octaves a doubling of depth",
         )  # fmt: skip
 
 # %% [markdown]
-# **The verdict**: fifteen statements, each borne out, contradicted, or neither: not decided, or not measured yet.
+# **The verdict**: fifteen statements, each borne out, contradicted, or not decided.
 
 # %%
 statements = []
 for part in PARTS:
     statements.append((drifts(moved[part, "mup"]), transfers(moved[part, "mup"])))
     statements += [(transfers(moved[part, table]), drifts(moved[part, table])) for table in ("depth_mup", "completep")]
-for part in ASKED if measured else ():
     statements.append((falls[part, "depth_mup"].below(LAZY), falls[part, "depth_mup"].above(LAZY)))
     statements.append((falls[part, "completep"].above(LAZY), falls[part, "completep"].below(LAZY)))
-asked = 5 * len(ASKED)
 borne = sum(yes for yes, _ in statements)
 against = sum(no for _, no in statements)
-if borne == asked:
+if borne == len(statements):
     agreement = Agreement.HOLDS
 elif borne:
     agreement = Agreement.IN_PART
@@ -151,14 +145,11 @@ rates = "; ".join(
 )
 departs = "; ".join(
     f"{name} {falls[part, 'depth_mup'].value:+.2f} (depth-muP), {falls[part, 'completep'].value:+.2f} (CompleteP)"
-    for part, name in ASKED.items()
-    if measured
+    for part, name in PARTS.items()
 )
 sentence = (
-    f"of {asked} statements {borne} are borne out, {against} contradicted,"
-    f" {asked - len(statements)} not measured yet;"
-    f" the best lr moves, in octaves a doubling of depth: {rates}"
-    + (f"; the departure of blocks from linear: {departs}" if measured else "")
+    f"of {len(statements)} statements {borne} are borne out, {against} contradicted, the others not decided; octaves a"
+    f" doubling of depth of the best lr: {rates}; of the departure of blocks from linear: {departs}"
 )
 display(
     Markdown(

@@ -28,7 +28,7 @@ from scalelab.probe.slopes import trend
 from scalelab.replications import Agreement, Finding, at, conclude, gap, over_seeds, separating
 
 here = replications.read("instabilities")
-runs = here.runs()
+runs, norms = here.runs(), here.frame("norms.csv")
 LOGITS, BYTES, NEXT, UNSTABLE_NATS = "max attention logit", 5.545, "next", 0.25
 CHANGED = {
     "architecture.qk_norm": False, "hparams.z_loss": 0.0, "horizon.warmup_fraction": 0.1, "parametrization": "sp",
@@ -44,10 +44,7 @@ VARIANTS = {
     "muP": {**normed, "parametrization": "mup"},
 }
 proxies = runs[runs["part"] != NEXT]
-for column, value in CHANGED.items():  # what did not differ between the runs has no column
-    proxies = proxies if column in proxies else proxies.assign(**{column: value})
-there = {name: (proxies[list(values)] == pd.Series(values)).all(axis=1) for name, values in VARIANTS.items()}
-of = {name: proxies[rows] for name, rows in there.items() if rows.any()}  # that were run
+of = {name: at(proxies, **values) for name, values in VARIANTS.items()}
 pd.DataFrame({name: table.groupby("width").size() for name, table in of.items()})
 
 # %% [markdown]
@@ -93,7 +90,7 @@ COMPARED = {
     "muP": ("muP − SP, with QK norm", "muP", "QK norm"),
 }
 CLAIMED = tuple(COMPARED)[:3]
-effects = {name: changed(*pair) for name, pair in COMPARED.items() if {*pair[1:]} <= of.keys()}
+effects = {name: changed(*pair) for name, pair in COMPARED.items()}
 
 # %% [markdown]
 # **Seen coming?** A learning rate above the best one is unstable where it loses more than a quarter of a nat. The
@@ -101,66 +98,58 @@ effects = {name: changed(*pair) for name, pair in COMPARED.items() if {*pair[1:]
 # width is extrapolated for each learning rate.
 
 # %%
-measured = (here.folder / "norms.csv").exists() and NEXT in set(runs["part"])
-foreseen, right, rated = [], 0, 0
-if measured:
-    norms = here.frame("norms.csv")
-    trained = pd.concat([of["plain"], runs[runs["part"] == NEXT]])
-    trained = trained.assign(loss_nats=trained["loss_nats"].fillna(BYTES).clip(upper=BYTES))
-    losses = trained.groupby(["width", "lr"])["loss_nats"].mean().unstack("width")
-    above = losses.apply(lambda column: column.index > column.idxmin())
-    unstable = (losses - losses.min() > UNSTABLE_NATS) & above
-    logits = (
-        norms.groupby(["lr", "width"])[LOGITS].apply(lambda seeds: seeds.prod() ** (1 / len(seeds))).unstack("width")
-    )
-    display(plots.lines({"largest attention logit of a run": logits.T}, x="width", y="logit"))
-    *small, large = sorted(logits.columns)
-    cells = [(logits.loc[lr, width], unstable.loc[lr, width]) for lr in logits.index for width in small]
-    threshold = separating(*zip(*cells, strict=True))
-    rows = []
-    for lr in logits.index:
-        seeds = norms[norms["lr"] == lr].pivot_table(index="width", columns="seed", values=LOGITS)
-        line = trend(small, seeds.loc[small].to_numpy(), large)
-        rows.append({
-            "lr": lr, "predicted logit": line.at_target.value, "measured": logits.loc[lr, large],
-            "exponent": line.exponent.value, "predicted unstable": line.at_target.value > threshold,
-            "unstable": unstable.loc[lr, large], "unstable one width below": unstable.loc[lr, small[-1]],
-        })  # fmt: skip
-    seen = pd.DataFrame(rows).set_index("lr")
-    display(seen)
-    rated, right = len(seen), int((seen["predicted unstable"] == seen["unstable"]).sum())
-    naive = int((seen["unstable one width below"] == seen["unstable"]).sum())
-    of_them = f"learning rates of {rated} whose stability at width {large} is"
-    foreseen = [
-        Finding(name=f"{of_them} as extrapolated logits say", value=right, n=rated),
-        Finding(name=f"{of_them} as one width below", value=naive, n=rated),
-        Finding(name="attention logit from which runs are unstable", value=threshold, n=len(cells)),
-        over_seeds(
-            seen["measured"] / seen["predicted logit"], ratio=True, n=rated,
-            name=f"measured by predicted attention logit at width {large}, over learning rates",
-        ),
-    ]  # fmt: skip
-
-# %% [markdown]
-# **The verdict**: four statements, each borne out, contradicted, or neither: not decided, or not measured yet.
+trained = pd.concat([of["plain"], runs[runs["part"] == NEXT]])
+trained = trained.assign(loss_nats=trained["loss_nats"].fillna(BYTES).clip(upper=BYTES))
+losses = trained.groupby(["width", "lr"])["loss_nats"].mean().unstack("width")
+above = losses.apply(lambda column: column.index > column.idxmin())
+unstable = (losses - losses.min() > UNSTABLE_NATS) & above
+logits = norms.groupby(["lr", "width"])[LOGITS].apply(lambda seeds: seeds.prod() ** (1 / len(seeds))).unstack("width")
+plots.lines({"largest attention logit of a run": logits.T}, x="width", y="logit")
 
 # %%
-claimed = [effects[name] for name in CLAIMED if name in effects]
-borne = sum(each.below(0) for each in claimed) + (measured and right == rated)
-against = sum(each.above(0) for each in claimed) + (measured and right < rated)
-if borne == len(CLAIMED) + 1:
+*small, large = sorted(logits.columns)
+cells = [(logits.loc[lr, width], unstable.loc[lr, width]) for lr in logits.index for width in small]
+threshold = separating(*zip(*cells, strict=True))
+rows = []
+for lr in logits.index:
+    seeds = norms[norms["lr"] == lr].pivot_table(index="width", columns="seed", values=LOGITS)
+    line = trend(small, seeds.loc[small].to_numpy(), large)
+    rows.append({
+        "lr": lr, "predicted logit": line.at_target.value, "measured": logits.loc[lr, large],
+        "exponent": line.exponent.value, "predicted unstable": line.at_target.value > threshold,
+        "unstable": unstable.loc[lr, large], "unstable one width below": unstable.loc[lr, small[-1]],
+    })  # fmt: skip
+seen = pd.DataFrame(rows).set_index("lr")
+display(seen)
+rated, right = len(seen), int((seen["predicted unstable"] == seen["unstable"]).sum())
+naive = int((seen["unstable one width below"] == seen["unstable"]).sum())
+of_them = f"learning rates of {rated} whose stability at width {large} is"
+foreseen = [
+    Finding(name=f"{of_them} as extrapolated logits say", value=right, n=rated),
+    Finding(name=f"{of_them} as one width below", value=naive, n=rated),
+    Finding(name="attention logit from which runs are unstable", value=threshold, n=len(cells)),
+    over_seeds(
+        seen["measured"] / seen["predicted logit"], ratio=True, n=rated,
+        name=f"measured by predicted attention logit at width {large}, over learning rates",
+    ),
+]  # fmt: skip
+
+# %% [markdown]
+# **The verdict**: four statements, each borne out, contradicted, or not decided.
+
+# %%
+claimed = [effects[name] for name in CLAIMED]
+borne = sum(each.below(0) for each in claimed) + (right == rated)
+against = sum(each.above(0) for each in claimed) + (right < rated)
+if borne == len(claimed) + 1:
     agreement = Agreement.HOLDS
 elif borne:
     agreement = Agreement.IN_PART
 else:
     agreement = Agreement.DOES_NOT if against else Agreement.UNDECIDED
-changes = ", ".join(f"by {effects[name].number} with {name}" for name in CLAIMED if name in effects)
-said = (
-    f"extrapolated attention logits say rightly of {right} of {rated} learning rates whether the next width is stable"
-)
-missing = len(CLAIMED) + 1 - len(claimed) - measured
+changes = ", ".join(f"by {effects[name].number} with {name}" for name in CLAIMED)
 sentence = (
-    f"the sensitivity changes {changes}; {said if measured else 'attention logits are not extrapolated yet'};"
-    f" {missing} of {len(CLAIMED) + 1} statements are not measured yet"
+    f"the sensitivity changes {changes}; extrapolated attention logits say rightly of {right} of {rated} learning rates"
+    f" whether width {large} is stable, the width below itself of {naive}"
 )
 display(Markdown(conclude(here, agreement=agreement, seen=sentence, findings=[*effects.values(), *foreseen])))

@@ -11,7 +11,7 @@ from scalelab.collection import as_csv, tidy
 from scalelab.errors import Refused
 from scalelab.readers import read
 from scalelab.trials import Outcome, RunFolder
-from tests.helpers import scalelab, sweep, valley
+from tests.helpers import scalelab, sweep, valley, write_trial
 
 
 def test_settings_that_vary_are_columns_and_what_does_not_is_none(tmp_path: Path) -> None:
@@ -22,7 +22,14 @@ def test_settings_that_vary_are_columns_and_what_does_not_is_none(tmp_path: Path
     assert not [name for name in table if "." in name]  # the learning rate and the seed have columns of their own
     sweep(tmp_path / "study" / "b", valley(), widths=(32, 64), seeds=(0,), log2_lrs=[-6])
     again = tidy([tmp_path / "study"])
-    assert [name for name in again if "." in name] == ["shape.ffn"] and set(again["part"]) == {"a", "b"}
+    assert not [name for name in again if "." in name]  # a width says its feed-forward's
+    assert set(again["part"]) == {"a", "b"}
+    folder = RunFolder(tmp_path / "study" / "a" / specs[0].fingerprint)
+    architecture = replace(specs[0].architecture, qk_norm=not specs[0].architecture.qk_norm)
+    folder.write(replace(folder.read(), spec=replace(specs[0], architecture=architecture)))
+    assert [name for name in tidy([tmp_path / "study"]) if "." in name] == ["architecture.qk_norm"]
+    folder.write(replace(folder.read(), spec=replace(specs[0], shape=replace(specs[0].shape, ffn=8))))
+    assert [name for name in tidy([tmp_path / "study"]) if "." in name] == ["shape.ffn"]  # it does so no more
 
 
 def test_options_of_a_corpus_are_columns_and_files_below_this_folder_seen_from_it(
