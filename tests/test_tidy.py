@@ -11,7 +11,7 @@ from scalelab.collection import as_csv, tidy
 from scalelab.errors import Refused
 from scalelab.readers import read
 from scalelab.trials import Outcome, RunFolder
-from tests.helpers import scalelab, sweep, valley, write_trial
+from tests.helpers import scalelab, sweep, valley
 
 
 def test_settings_that_vary_are_columns_and_what_does_not_is_none(tmp_path: Path) -> None:
