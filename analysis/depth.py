@@ -139,17 +139,13 @@ elif borne:
     agreement = Agreement.IN_PART
 else:
     agreement = Agreement.DOES_NOT if against else Agreement.UNDECIDED
-rates = "; ".join(
-    f"{name} " + ", ".join(f"{moved[part, table].value:+.2f} ({TABLES[table]})" for table in TABLES)
-    for part, name in PARTS.items()
-)
-departs = "; ".join(
-    f"{name} {falls[part, 'depth_mup'].value:+.2f} (depth-muP), {falls[part, 'completep'].value:+.2f} (CompleteP)"
-    for part, name in PARTS.items()
-)
+said = {key: f"{moved[key].value:+.2f}" for key in moved}
+rates = ", ".join(f"{TABLES[table]} {said['transformer', table]} ({said['vit', table]} in the ViT)" for table in TABLES)
 sentence = (
-    f"of {len(statements)} statements {borne} are borne out, {against} contradicted, the others not decided; octaves a"
-    f" doubling of depth of the best lr: {rates}; of the departure of blocks from linear: {departs}"
+    f"of {len(statements)} statements {borne} are borne out, {against} contradicted, the others not decided; the"
+    f" transformer's best lr moves, in octaves a doubling of depth: {rates}; its blocks' departure from linear by"
+    f" {falls['transformer', 'depth_mup'].value:+.2f} under depth-muP, {falls['transformer', 'completep'].value:+.2f}"
+    " under CompleteP"
 )
 display(
     Markdown(
