@@ -23,8 +23,7 @@ from IPython.display import Markdown, display
 
 from scalelab import plots, replications
 from scalelab.laws import study
-from scalelab.laws.columns import COLUMNS
-from scalelab.replications import Agreement, at, carried, conclude, gap, over_seeds, powers, slope, tuned
+from scalelab.replications import Agreement, at, carried, conclude, for_laws, gap, over_seeds, powers, slope, tuned
 
 here = replications.read("depth")
 runs, lazy = here.runs(), here.frame("lazy.csv")
@@ -36,10 +35,10 @@ runs.groupby(["part", "parametrization", "depth"])["lr"].agg(runs="count", lowes
 # **What was measured.** A valley a depth, for each model and table.
 
 # %%
-known = [column for column in runs if column in COLUMNS]
-laws = {part: study(at(runs, part=part)[known], theory={"depth": 0}) for part in PARTS}
+known = {part: for_laws(at(runs, part=part)) for part in PARTS}
+laws = {part: study(table, theory={"depth": 0}) for part, table in known.items()}
 for part, found in laws.items():
-    display(Markdown(f"**{PARTS[part]}**"), plots.valleys(found, at(runs, part=part)[known]))
+    display(Markdown(f"**{PARTS[part]}**"), plots.valleys(found, known[part]))
 
 # %% [markdown]
 # **Does the optimum stay?** Against depth. A table *transfers* if the whole interval of the slope is within a fifth of
@@ -133,12 +132,7 @@ for part in PARTS:
     statements.append((falls[part, "completep"].above(LAZY), falls[part, "completep"].below(LAZY)))
 borne = sum(yes for yes, _ in statements)
 against = sum(no for _, no in statements)
-if borne == len(statements):
-    agreement = Agreement.HOLDS
-elif borne:
-    agreement = Agreement.IN_PART
-else:
-    agreement = Agreement.DOES_NOT if against else Agreement.UNDECIDED
+agreement = Agreement.of(statements)
 said = {key: f"{moved[key].value:+.2f}" for key in moved}
 rates = ", ".join(f"{TABLES[table]} {said['transformer', table]} ({said['vit', table]} in the ViT)" for table in TABLES)
 sentence = (

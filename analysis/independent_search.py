@@ -63,7 +63,7 @@ final, reference = {}, {}
 for name in TITLES:
     trials = tables[name][tables[name]["part"] == f"random_{name}"]
     settings = independent.finalists(searched[name], trials, independent.SEARCHED[name])
-    found = {each: independent.matching(fresh[name], setting)[names] for each, setting in settings.items()}
+    found = {each: replications.selected(fresh[name], setting)[names] for each, setting in settings.items()}
     choosing = independent.FRESH + independent.CHOOSING
     chooses = {each: rows.loc[rows["seed"] < choosing, "loss_nats"].mean() for each, rows in found.items()}
     reference[name] = min(chooses.keys() - {"lr_only"}, key=chooses.get)

@@ -139,14 +139,8 @@ foreseen = [
 
 # %%
 claimed = [effects[name] for name in CLAIMED]
-borne = sum(each.below(0) for each in claimed) + (right == rated)
-against = sum(each.above(0) for each in claimed) + (right < rated)
-if borne == len(claimed) + 1:
-    agreement = Agreement.HOLDS
-elif borne:
-    agreement = Agreement.IN_PART
-else:
-    agreement = Agreement.DOES_NOT if against else Agreement.UNDECIDED
+statements = [(each.below(0), each.above(0)) for each in claimed] + [(right == rated, right < rated)]
+agreement = Agreement.of(statements)
 changes = ", ".join(f"by {effects[name].number} with {name}" for name in CLAIMED)
 sentence = (
     f"the sensitivity changes {changes}; extrapolated attention logits say rightly of {right} of {rated} learning rates"

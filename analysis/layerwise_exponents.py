@@ -24,7 +24,6 @@ from IPython.display import Markdown, display
 
 from scalelab import plots, replications
 from scalelab.laws import study
-from scalelab.laws.columns import COLUMNS
 from scalelab.replications import Agreement, at, carried, gap, slope, tuned
 from scalelab.replications.excess import excess_by_seed
 
@@ -48,7 +47,7 @@ runs.groupby(["part", "parametrization", "width"])["lr"].agg(runs="count", lowes
 # **Where the best learning rate goes.** At the smallest width all tables are the same network.
 
 # %%
-known = transfer[[name for name in COLUMNS if name in transfer]]
+known = replications.for_laws(transfer)
 laws = study(known, theory={"width": 0})
 plots.valleys(laws, known)
 

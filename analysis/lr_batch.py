@@ -22,7 +22,6 @@
 from IPython.display import Markdown, display
 
 from scalelab import laws, plots, replications
-from scalelab.laws.columns import COLUMNS
 from scalelab.replications import Agreement, Finding
 
 PUBLISHED = {"lr ~ N": -0.713, "lr ~ D": 0.307, "batch ~ D": 0.571}
@@ -31,7 +30,7 @@ SCALE = ["params_non_embedding", "tokens"]
 
 here = replications.read("lr_batch")
 runs = here.runs()
-known = [name for name in COLUMNS if name in runs]
+known = list(replications.for_laws(runs))
 held_out = runs["part"].isin(["held_out", "published"])
 largest = {name: float(runs.loc[held_out, name].iloc[0]) for name in SCALE}
 every = laws.study(runs[known], target=largest, compare=["step-law"])

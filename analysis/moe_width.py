@@ -22,7 +22,7 @@ from IPython.display import Markdown, display
 
 from scalelab import plots, replications
 from scalelab.laws import study
-from scalelab.laws.columns import COLUMNS, PARAMS
+from scalelab.laws.columns import PARAMS
 from scalelab.replications import Agreement, Finding, carried, conclude, selected, slope, tuned
 
 here = replications.read("moe_width")
@@ -38,7 +38,7 @@ runs.groupby(["parametrization", "width", "whole_experts", "granularity", "table
 # **The axes.** Runs that two of them share are in both. Counts that follow from what varies are left out.
 
 # %%
-known = [name for name in COLUMNS if name in runs and name not in PARAMS]
+known = list(replications.for_laws(runs, without=PARAMS))
 mup = selected(runs, {"parametrization": "mup"})
 wide = selected(mup, {"whole_experts": 8, "granularity": 1})[known]
 many = selected(mup, {"width": 64, "granularity": 1})[known]

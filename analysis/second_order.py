@@ -23,7 +23,7 @@ from IPython.display import Markdown, display
 
 from scalelab import plots, replications
 from scalelab.laws import study
-from scalelab.laws.columns import COLUMNS, PARAMS
+from scalelab.laws.columns import PARAMS
 from scalelab.replications import Agreement, at, carried, conclude, gap, slope, stays, tuned
 
 here = replications.read("second_order")
@@ -37,7 +37,7 @@ runs.groupby(["optimizer", "parametrization", "width"])["lr"].agg(runs="count", 
 # **What was measured.** A valley a width, a panel an optimizer and table.
 
 # %%
-known = runs[[name for name in COLUMNS if name in runs and name not in PARAMS]]
+known = replications.for_laws(runs, without=PARAMS)
 laws = study(known, theory={"width": 0}, scales=["width"])
 plots.valleys(laws, known)
 

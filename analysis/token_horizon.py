@@ -23,7 +23,6 @@ import pandas as pd
 from IPython.display import Markdown, display
 
 from scalelab import laws, plots, replications
-from scalelab.laws.columns import COLUMNS
 from scalelab.replications import Agreement, Finding, at
 
 PUBLISHED = -0.32  # of 760M parameters and more; the paper's fits of single sizes, smallest first:
@@ -50,7 +49,7 @@ def law_of(table: pd.DataFrame, draws: int = 1000) -> laws.Laws:
     return laws.study(table[known], scales=["tokens"], draws=draws)
 
 
-known = [name for name in COLUMNS if name in runs]
+known = list(replications.for_laws(runs))
 every = laws.study(runs[known])
 plots.valleys(every, runs[known])
 

@@ -44,8 +44,7 @@ target.groupby(["width", "depth", "tokens", SIZE])["lr"].agg(["count", "min", "m
 # **The proxies.** Every scale's optimum, and the law through them.
 
 # %%
-known = [name for name in proxies if "." not in name and name not in ("part", "model", "seconds")]
-laws = study(swept[known], theory={"width": 0, "depth": 0})
+laws = study(replications.for_laws(swept), theory={"width": 0, "depth": 0})
 plots.optimum_against_scale(laws)
 
 # %%

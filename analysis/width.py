@@ -22,12 +22,12 @@ from IPython.display import Markdown, display
 
 from scalelab import plots, replications
 from scalelab.laws import study
-from scalelab.laws.columns import COLUMNS
 from scalelab.replications import (
     Agreement,
     at,
     carried,
     conclude,
+    for_laws,
     gap,
     larger_ahead,
     larger_behind,
@@ -50,7 +50,7 @@ runs.groupby(["part", "parametrization", "width"])["lr"].agg(runs="count", lowes
 # **What was measured.** A valley a width, of both tables.
 
 # %%
-known = {part: at(runs, part=part)[[name for name in COLUMNS if name in runs]] for part in PARTS}
+known = {part: for_laws(at(runs, part=part)) for part in PARTS}
 laws = {part: study(table, theory={"width": 0}) for part, table in known.items()}
 for part, found in laws.items():
     display(Markdown(f"**{PARTS[part]}**"), plots.valleys(found, known[part]))
@@ -125,12 +125,7 @@ for part in PARTS:
     ]
 borne = sum(yes for yes, _ in statements)
 against = sum(no for _, no in statements)
-if borne == len(statements):
-    agreement = Agreement.HOLDS
-elif borne:
-    agreement = Agreement.IN_PART
-else:
-    agreement = Agreement.DOES_NOT if against else Agreement.UNDECIDED
+agreement = Agreement.of(statements)
 said = "; ".join(
     f"{name} {moved[part, 'mup'].value:+.2f} under muP and {moved[part, 'sp'].value:+.2f} under SP, the wider one ahead"
     f" at {ahead[part, 'mup'].value:.0%} and {ahead[part, 'sp'].value:.0%} of all points"

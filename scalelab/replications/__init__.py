@@ -4,7 +4,7 @@ from scalelab.replications.budgets import compute_optimal, optimal_lr, tuned_los
 from scalelab.replications.checked import departures, peaks, separating, singular_values
 from scalelab.replications.conclude import conclude, head
 from scalelab.replications.curves import larger_ahead, larger_behind, training
-from scalelab.replications.effects import at, carried, gap, selected, slope, tuned
+from scalelab.replications.effects import at, carried, for_laws, gap, selected, slope, tuned
 from scalelab.replications.finding import Agreement, Finding, Verdict
 from scalelab.replications.fronts import apart, fronts, lowest
 from scalelab.replications.landscape import bowls, triples
@@ -16,8 +16,8 @@ from scalelab.replications.stays import stays
 
 __all__ = [
     "Agreement", "Claim", "Finding", "Replication", "Verdict", "apart", "at", "bowls", "carried",
-    "compute_optimal", "conclude", "crossing", "departures", "distances", "fronts", "gap", "head", "larger_ahead",
-    "larger_behind", "lowest", "optimal_lr", "over_seeds", "peaks", "powers", "ranking", "read", "regret",
-    "replications", "selected", "separating", "singular_values", "slope", "stays", "training", "triples", "tuned",
-    "tuned_losses", "vertices",
+    "compute_optimal", "conclude", "crossing", "departures", "distances", "for_laws", "fronts", "gap", "head",
+    "larger_ahead", "larger_behind", "lowest", "optimal_lr", "over_seeds", "peaks", "powers", "ranking",
+    "read", "regret", "replications", "selected", "separating", "singular_values", "slope", "stays",
+    "training", "triples", "tuned", "tuned_losses", "vertices",
 ]  # fmt: skip

@@ -3,16 +3,19 @@
 What `laws.isoflop` needs are tuned losses; a valley's bottom has less luck in it than the best of its runs.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 
 from scalelab.errors import Refused
 from scalelab.laws import IsoFlop, isoflop
-from scalelab.laws.columns import COLUMNS, NAMES, SCALES
+from scalelab.laws.columns import NAMES, SCALES
 from scalelab.laws.compute_optimal import EXPONENT
 from scalelab.laws.law import Array
 from scalelab.laws.optima.cells import Group, groups
-from scalelab.laws.optima.optimum import optima
+from scalelab.laws.optima.optimum import Optimum, optima
+from scalelab.replications.effects import for_laws
 from scalelab.replications.finding import Finding
 
 DRAWS = 1000
@@ -28,7 +31,15 @@ def tuned_losses(runs: pd.DataFrame) -> pd.DataFrame:
     Raises:
         Refused: on runs of several groups.
     """
+    return _bottoms(runs, _valleys(runs))
+
+
+def _valleys(runs: pd.DataFrame) -> list[Optimum]:
     found, _, _ = optima(_one(runs).cells, draws=DRAWS, rng=np.random.default_rng(0))
+    return found
+
+
+def _bottoms(runs: pd.DataFrame, found: Sequence[Optimum]) -> pd.DataFrame:
     scales = [name for name in SCALES if name in runs]
     names = {name: runs[name].iloc[0] for name in NAMES if name in runs}
     rows = pd.DataFrame([{**names, **each.scale, "loss_nats": each.loss_nats} for each in found])
@@ -41,11 +52,11 @@ def compute_optimal(runs: pd.DataFrame) -> IsoFlop:
     Raises:
         Refused: on what `isoflop` refuses, runs of several groups, or no valley inside its grid.
     """
-    found, _, _ = optima(_one(runs).cells, draws=DRAWS, rng=np.random.default_rng(0))
+    found = _valleys(runs)
     noise = [each.loss_sd_nats for each in found if each.log2_lr is not None and each.loss_sd_nats is not None]
     if not noise:
         raise Refused("no best learning rate lies inside its grid: widen the grids")
-    return isoflop(tuned_losses(runs), noise_nats=float(np.sqrt(np.mean(np.square(noise)))), draws=DRAWS)
+    return isoflop(_bottoms(runs, found), noise_nats=float(np.sqrt(np.mean(np.square(noise)))), draws=DRAWS)
 
 
 def optimal_lr(runs: pd.DataFrame, budgets: IsoFlop, *, name: str, seed: int = 0) -> Finding:
@@ -97,7 +108,7 @@ def _slopes(plane_C3: Array, log_lr_C: Array) -> Array:
 
 
 def _one(runs: pd.DataFrame) -> Group:
-    found = groups(runs[[column for column in COLUMNS if column in runs]], scales=tuple(SCALES))
+    found = groups(for_laws(runs), scales=tuple(SCALES))
     if len(found) != 1:
         raise Refused(f"runs of {len(found)} groups: give those of one batch, weight decay, optimizer and data")
     return found[0]

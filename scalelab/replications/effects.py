@@ -1,7 +1,8 @@
 """Runs → findings that most claims are about: where the optimum goes, what carrying it costs, which runs are better."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,6 +16,13 @@ from scalelab.replications.finding import Finding
 
 RESAMPLES = 2000
 LIMITS = (0.025, 0.975)
+CLOSE = 1e-6  # relative: tables keep fewer digits than runs
+
+
+def for_laws(runs: pd.DataFrame, *, without: Iterable[str] = ()) -> pd.DataFrame:
+    """The columns of a table of runs that laws know, which refuse others; without some of them if asked."""
+    left_out = set(without)
+    return runs[[name for name in COLUMNS if name in runs and name not in left_out]]
 
 
 def tuned(runs: pd.DataFrame, *, along: str, over: str = "lr") -> pd.DataFrame:
@@ -37,8 +45,8 @@ def slope(runs: pd.DataFrame, *, along: str, name: str, draws: int = 1000) -> Fi
     Raises:
         Refused: where the runs are of several groups, or no two scales have an optimum inside their grids.
     """
-    counted = set(PARAMS) - {along}  # which move with the shape, and would make every scale a group of its own
-    known = runs[[column for column in COLUMNS if column in runs and column not in counted]]
+    # Sizes move with the shape, and would make every scale a group of its own.
+    known = for_laws(runs, without=set(PARAMS) - {along})
     laws = study(known, theory={along: 0.0}, scales=[along], draws=draws)
     if len(laws.groups) != 1:
         keys = "; ".join(str(group.key) for group in laws.groups)
@@ -110,10 +118,22 @@ def selected(runs: pd.DataFrame, values: Mapping[str, object]) -> pd.DataFrame:
     for name in values:
         if name not in runs:
             raise Refused(f"no column {name!r}: there are {', '.join(runs.columns)}")
-    kept = runs[np.logical_and.reduce([runs[name] == value for name, value in values.items()])] if values else runs
+    kept = runs[np.logical_and.reduce([_same(runs[name], value) for name, value in values.items()])] if values else runs
     if kept.empty:
-        raise Refused(f"no run has {', '.join(f'{name}={value}' for name, value in values.items())}")
+        raise Refused(f"no run has {', '.join(f'{name}={_text(value)}' for name, value in values.items())}")
     return kept
+
+
+def _text(value: object) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _same(column: "pd.Series[Any]", value: object) -> Any:
+    """Where a column has a value; numbers as far as tables keep them."""
+    numbers = pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column)
+    if numbers and isinstance(value, int | float):
+        return np.isclose(column.to_numpy(float), float(value), rtol=CLOSE, atol=0.0)
+    return column == value
 
 
 def _cells(runs: pd.DataFrame, along: str, over: str) -> pd.DataFrame:

@@ -1,6 +1,7 @@
 """What was seen of a claim: numbers with intervals, and whether they agree with it."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated
@@ -20,6 +21,19 @@ class Agreement(StrEnum):
     DOES_NOT = "does not hold"
     UNDECIDED = "not decided"  # the intervals are too wide to say
     NOT_RUN = "not run here"
+
+    @classmethod
+    def of(cls, statements: Sequence[tuple[bool, bool]]) -> "Agreement":
+        """Of a claim in several statements, each borne out, contradicted, or neither.
+
+        >>> [str(Agreement.of(each)) for each in ([(True, False)], [(True, False), (False, True)], [(False, False)])]
+        ['holds', 'holds in part', 'not decided']
+        """
+        if all(borne for borne, _ in statements):
+            return cls.HOLDS
+        if any(borne for borne, _ in statements):
+            return cls.IN_PART
+        return cls.DOES_NOT if any(against for _, against in statements) else cls.UNDECIDED
 
 
 @dataclass(frozen=True, kw_only=True)

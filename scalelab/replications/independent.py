@@ -12,6 +12,7 @@ import pandas as pd
 from scipy import stats
 
 from scalelab.errors import Refused
+from scalelab.replications.effects import selected
 from scalelab.replications.finding import Finding
 
 DEFAULT = 1.0
@@ -34,15 +35,6 @@ SEARCHED: Mapping[str, tuple[str, ...]] = {  # beside the learning rate: the pap
         "hparams.logits_multiplier",
     ),
 }
-CLOSE = 1e-6  # relative: tables keep fewer digits than runs
-
-
-def matching(runs: pd.DataFrame, setting: Mapping[str, float]) -> pd.DataFrame:
-    """The runs that have these values; `Refused` where there are none."""
-    kept = runs[np.logical_and.reduce([np.isclose(runs[name], value, rtol=CLOSE) for name, value in setting.items()])]
-    if kept.empty:
-        raise Refused(f"no run has {', '.join(f'{name}={value:g}' for name, value in setting.items())}")
-    return kept
 
 
 def line(runs: pd.DataFrame, name: str, others: Sequence[str], lr: float | None = None) -> pd.Series:
@@ -58,7 +50,7 @@ def line(runs: pd.DataFrame, name: str, others: Sequence[str], lr: float | None 
         Refused: where nothing was run there.
     """
     setting = {other: DEFAULT for other in others if other != name} | ({} if lr is None else {LR: lr})
-    kept = matching(runs, setting)
+    kept = selected(runs, setting)
     losses = kept["loss_nats"].where(kept["outcome"] == "OK", np.inf)
     means: pd.Series = losses.groupby(kept[name]).mean()
     return means
@@ -108,7 +100,7 @@ def transfer_errors(runs: pd.DataFrame, others: Sequence[str]) -> pd.DataFrame:
     """
     rows = []
     for other in others:
-        kept = matching(runs, {each: DEFAULT for each in others if each != other})
+        kept = selected(runs, {each: DEFAULT for each in others if each != other})
         losses = kept["loss_nats"].where(kept["outcome"] == "OK", np.inf)
         mesh = losses.groupby([kept[other], kept[LR]]).mean().unstack(LR)
         wide = mesh.columns[mesh.notna().sum() > 1]  # learning rates that more than the default was run at

@@ -6,9 +6,10 @@ import numpy as np
 import pandas as pd
 
 from scalelab.errors import Refused
-from scalelab.laws.columns import COLUMNS, SCALES
+from scalelab.laws.columns import SCALES
 from scalelab.laws.optima.cells import groups
 from scalelab.laws.optima.optimum import optima
+from scalelab.replications.effects import for_laws
 from scalelab.replications.finding import Finding
 
 DRAWS = 1000  # of the bootstrap of the optimum
@@ -22,7 +23,7 @@ def regret(runs: pd.DataFrame, lr: float, *, name: str) -> Finding:
     Raises:
         Refused: where the runs are of several scales or groups, or their optimum is not inside the grid.
     """
-    found = groups(runs[[column for column in COLUMNS if column in runs]], scales=tuple(SCALES))
+    found = groups(for_laws(runs), scales=tuple(SCALES))
     if len(found) != 1 or len(found[0].cells) != 1:
         raise Refused(f"{name}: give the runs of one group at one scale")
     (optimum,), _, _ = optima(found[0].cells, draws=DRAWS, rng=np.random.default_rng(0))

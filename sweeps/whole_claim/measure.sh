@@ -16,10 +16,11 @@ scalelab train -m --recipe "$beside/recipe.yaml" +sweep=whole_claim/target "out=
 scalelab confirm "$beside/recipe.yaml" "$beside" --proxies "$proxies" -o "$beside"
 
 # What is usually done: SP, tuned on the largest proxy, its learning rate copied to the target.
-copied=$(python - <<'PYTHON'
+copied=$(python - "results$suffix.csv" <<'PYTHON'
+import sys
 from scalelab.replications import at, read, tuned
-sp = at(read("whole_claim").runs(), parametrization="sp", depth=2)
-print(tuned(sp, along="params_non_embedding")["lr"].iloc[-1])
+sp = at(read("whole_claim").runs(sys.argv[1]), parametrization="sp", part="width")
+print(tuned(sp, along="width")["lr"].iloc[-1])
 PYTHON
 )
 scalelab train -m --recipe "$beside/recipe.yaml" hydra/launcher=fused parametrization=sp lr_factor=1 "lr=$copied" \

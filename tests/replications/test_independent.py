@@ -7,12 +7,12 @@ import pandas as pd
 import pytest
 
 from scalelab.errors import Refused
+from scalelab.replications.effects import selected
 from scalelab.replications.independent import (
     errors_apart,
     finalists,
     independent,
     line,
-    matching,
     transfer_errors,
 )
 
@@ -67,7 +67,7 @@ def test_finalists_are_the_two_phases_and_the_best_trials() -> None:
         "random_1": {"lr": 0.2, "hparams.a": 2.5, "hparams.b": 0.5},
         "random_2": {"lr": 0.1, "hparams.a": 1.5, "hparams.b": 1.0},
     }
-    assert len(matching(runs(separable), found["combined"])) == 2
+    assert len(selected(runs(separable), found["combined"])) == 2
 
 
 def test_no_error_of_transfer_where_nothing_interacts_and_the_right_one_where_it_does() -> None:
@@ -90,7 +90,7 @@ def test_the_difference_of_two_tables_has_its_interval_over_pairs() -> None:
 
 def test_what_was_not_run_is_refused() -> None:
     with pytest.raises(Refused, match="no run has lr=3"):
-        matching(runs(separable), {"lr": 3.0})
+        selected(runs(separable), {"lr": 3.0})
     table = runs(separable)
     one = table[(table["hparams.a"] == 1) | (table["lr"] == 0.25)]
     with pytest.raises(Refused, match=r"hparams\.a: no mesh of it and lr, 4 values at 1 learning rates"):
