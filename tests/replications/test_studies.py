@@ -60,11 +60,13 @@ def test_a_study_file_asks_a_question_and_keeps_its_runs_by_its_name(file: Path)
 @pytest.mark.slow
 @pytest.mark.parametrize("file", FILES, ids=lambda file: f"{file.parent.name}/{file.stem}")
 def test_every_run_of_a_study_can_be_planned(file: Path, tmp_path: Path) -> None:
-    here = ["device=cpu", *(["data=embedded"] if "data: enwik8" in file.read_text() else [])]  # not to fetch it
-    if (file.parent / "prepare.sh").exists():  # writes large texts: small ones stand for them
+    here = ["device=cpu"]
+    fetched, prepared = "data: enwik8" in file.read_text(), (file.parent / "prepare.sh").exists()
+    if fetched or prepared:  # large texts: small ones stand for them
         for name in ("train", "more", "val"):
             (tmp_path / f"{name}.txt").write_text(f"{name} " * 300_000)
-        here += [f"data.path={tmp_path}/train.txt,{tmp_path}/more.txt", f"data.val_path={tmp_path}/val.txt"]
+        paths = [f"{tmp_path}/train.txt", *([f"{tmp_path}/more.txt"] if prepared else [])]
+        here += ["data=memmap", f"data.path={','.join(paths)}", f"data.val_path={tmp_path}/val.txt"]
     said = scalelab("train", "-m", "--dry-run", f"+sweep={file.parent.name}/{file.stem}", f"out={tmp_path}", *here)
     assert said.exit_code == 0, said.stderr
     assert re.search(r"plan: [\d,]+ runs|trials", said.stdout), said.stdout

@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 from scipy import stats
+from threadpoolctl import threadpool_limits
 
 from scalelab.laws.fitted import Estimate, ranges, stored
 from scalelab.laws.joint import priors
@@ -53,8 +54,10 @@ def fit_joint(
             theta_P=np.array([e.value for e in near.estimates.values()]), noise=near.noise, misfit=near.misfit,
             scatter_Q=np.array([octaves * np.log(2) for octaves in near.scatter.values()]),
         )  # fmt: skip
-    solved = solve(model, levels=level_law(scales), near=start, assumed=assumed)
-    return _joint(solved, scales, reference, runs, draws=draws, rng=rng, profiles=profiles)
+    # Its small products are no faster on more threads of BLAS, and several times slower where other work has the cores.
+    with threadpool_limits(limits=1, user_api="blas"):
+        solved = solve(model, levels=level_law(scales), near=start, assumed=assumed)
+        return _joint(solved, scales, reference, runs, draws=draws, rng=rng, profiles=profiles)
 
 
 def degrees_of_freedom(solved: Solved) -> float:
