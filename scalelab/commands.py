@@ -53,7 +53,7 @@ def execute(arguments: Sequence[str], *, dry_run: bool, console: Console, answer
         return search(asked, at_work, console=console, dry_run=dry_run, answer=answer)
     if asked is not None and not dry_run and asked.is_fused:
         warm()  # workers import torch while the runs are planned
-    planned = plan(overrides, multirun=multirun, directories=directories)
+    planned = plan(overrides, multirun=multirun, directories=directories, dry=dry_run)
     missing = planned.missing  # looked up on disk: once for the plan on screen, the progress and the answer
     print_plan(planned, missing, console, rows=ROWS if dry_run else 0)
     if dry_run:

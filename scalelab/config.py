@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from scalelab import data
 from scalelab.errors import Refused, unknown
 from scalelab.external import Command, command_of
+from scalelab.keys import below, check_keys
 from scalelab.models import MODELS, Model
 from scalelab.optimizers import optimizer_kind
 from scalelab.parametrizations import table
@@ -24,15 +25,6 @@ from scalelab.values import fraction, integer, real
 T = TypeVar("T")
 FFN_MULTIPLE = 8  # ffn = mlp_ratio × width is rounded to it
 
-KEYS = frozenset((
-    "out", "study", "parametrization", "width", "depth", "head_dim", "heads", "kv_heads", "ffn", "experts", "top_k",
-    "granularity", "context", "base", "lr", "lr_factor", "seed", "tokens", "batch_tokens", "schedule",
-    "warmup_fraction", "warmup_tokens", "decay_fraction", "final_lr_ratio", "weight_decay_policy", "dtype", "compile",
-    "pruning",
-    "independent_weight_decay", "z_loss", "balance_loss", "init",
-    "multipliers", "validation_tokens", "unique_tokens", "device", "threads", "model", "optimizer", "data", "parallel",
-    "trainer", "tracker", "hydra",
-))  # fmt: skip
 FAMILY = ("head_dim", "heads", "kv_heads", "ffn", "experts", "top_k", "granularity")  # null in base: as the target's
 HORIZON = ("tokens", "batch_tokens")
 MULTIPLIERS = {
@@ -54,10 +46,8 @@ def config_dir() -> Path:
 
 def spec_from_config(config: Mapping[str, Any]) -> RunSpec:
     """The complete run that a configuration states; `Refused` on any key or value that is not accepted."""
-    odd = sorted(set(config) - KEYS)
-    if odd:
-        raise Refused(f"unknown key {', '.join(odd)}: accepted are {', '.join(sorted(KEYS))}")
-    model, optimizer, base = (_group(config, name) for name in ("model", "optimizer", "base"))
+    check_keys(config)
+    model, optimizer, base = (below(config, name) for name in ("model", "optimizer", "base"))
     mlp_ratio = fraction("model.mlp_ratio", model.pop("mlp_ratio"))
     model_name, optimizer_name, parametrization = model.pop("name"), optimizer.pop("name"), config["parametrization"]
     if model_name not in MODELS:
@@ -148,7 +138,7 @@ def _shape(config: Mapping[str, Any], vocab: int, mlp_ratio: Fraction, *, width:
 
 
 def _hparams(config: Mapping[str, Any], name: str, optimizer: Mapping[str, Any]) -> Hparams:
-    init, multipliers = _group(config, "init"), _group(config, "multipliers")
+    init, multipliers = below(config, "init"), below(config, "multipliers")
     lr = real("lr", config["lr"]) * real("lr_factor", config["lr_factor"])
     accepted = ("weight_decay", "clip_norm", *optimizer_kind(name).reads)
     for key in optimizer:
@@ -170,7 +160,7 @@ def _hparams(config: Mapping[str, Any], name: str, optimizer: Mapping[str, Any])
 
 
 def _data(config: Mapping[str, Any], model: Model, command: Command | None) -> DataSpec:
-    options = dict(config["data"])
+    options = below(config, "data")
     name = options.pop("name")
     for key in ("path", "val_path"):  # a run is found again from any folder
         if isinstance(options.get(key), str):
@@ -204,12 +194,6 @@ def _data(config: Mapping[str, Any], model: Model, command: Command | None) -> D
 @functools.cache  # a plan asks for the same corpus once a run
 def _corpus(name: str, unique_tokens: int | None, options: tuple[tuple[str, Any], ...]) -> data.Corpus:
     return data.load(name, unique_tokens=unique_tokens, **dict(options))
-
-
-def _group(config: Mapping[str, Any], name: str) -> dict[str, Any]:
-    if not isinstance(config[name], Mapping):
-        raise Refused(f"{name}={config[name]!r}: accepted are keys below it, {name}.KEY=VALUE; see conf/train.yaml")
-    return dict(config[name])
 
 
 def _make(kind: type[T], group: str, values: Mapping[str, Any]) -> T:

@@ -45,13 +45,14 @@ class Plan:
         return counts
 
 
-def plan(overrides: Sequence[str], *, multirun: bool, directories: Sequence[str] = ()) -> Plan:
+def plan(overrides: Sequence[str], *, multirun: bool, directories: Sequence[str] = (), dry: bool = False) -> Plan:
     """The runs that a command line asks for.
 
     Args:
         overrides: Hydra overrides, a sweep's values separated by commas.
         multirun: whether `-m` was given.
         directories: further configuration directories (`--config-dir`), absolute.
+        dry: nothing is to be run, so that a device need not be on this machine.
 
     Raises:
         Refused: on anything in any run that is not accepted; nothing has been written then.
@@ -59,7 +60,7 @@ def plan(overrides: Sequence[str], *, multirun: bool, directories: Sequence[str]
     given = [*overrides, *searching(directories)]
     with hydra_ready():
         jobs = _grid(swept(overrides, directories)) if multirun else [_single(given)]
-        return planned(jobs)
+        return planned(jobs, dry=dry)
 
 
 def swept(overrides: Sequence[str], directories: Sequence[str] = ()) -> Multirun:
@@ -67,7 +68,7 @@ def swept(overrides: Sequence[str], directories: Sequence[str] = ()) -> Multirun
     return multirun([*overrides, *searching(directories)])
 
 
-def planned(jobs: Iterable[Job]) -> Plan:
+def planned(jobs: Iterable[Job], *, dry: bool = False) -> Plan:
     """The runs of these jobs, each checked as far as it can be before it is paid for.
 
     Raises:
@@ -78,7 +79,7 @@ def planned(jobs: Iterable[Job]) -> Plan:
         with refusing():
             plain = as_mapping(job.config)
         spec = spec_from_config(plain)
-        preflight.check(plain, spec, elsewhere=job.elsewhere)
+        preflight.check(plain, spec, elsewhere=job.elsewhere or (dry and not preflight.is_here(plain)))
         where = RunFolder(Path(job.config.hydra.run.dir) if job.folder is None else job.folder / spec.fingerprint)
         command.check(spec, where.path)
         run = PlannedRun(

@@ -3,6 +3,7 @@
 import os
 import re
 from collections.abc import Mapping
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -39,19 +40,32 @@ def check(config: Mapping[str, Any], spec: RunSpec, *, elsewhere: bool = False) 
 
 def device_and_threads(config: Mapping[str, Any], *, elsewhere: bool = False) -> tuple[str, int]:
     """Where a run is to be trained, and with how many threads; not part of its identity."""
-    device, threads = str(config["device"]), integer("threads", config["threads"])
-    if not re.fullmatch(r"cpu|mps|cuda(:\d+)?", device):
-        raise Refused(f"device={device!r}: accepted are cpu, cuda, cuda:0, …, mps")
+    device, threads = _device(config), integer("threads", config["threads"])
     if threads < 1:
         raise Refused(f"threads={threads}: accepted is a positive whole number")
-    if device != "cpu" and not elsewhere:
-        import torch  # only a device other than the CPU needs asking
-
-        kind, _, index = device.partition(":")
-        there = torch.backends.mps.is_available() if kind == "mps" else int(index or 0) < torch.cuda.device_count()
-        if not there:
-            raise Refused(f"device={device}: torch {torch.__version__} sees no such device here; try device=cpu")
+    if not elsewhere and not is_here(config):
+        raise Refused(
+            f"device={device}: torch {version('torch')} sees no such device here; try device=cpu, or --dry-run to plan"
+            " for a machine that has one"
+        )
     return device, threads
+
+
+def is_here(config: Mapping[str, Any]) -> bool:
+    """Whether torch sees a run's device on this machine."""
+    kind, _, index = _device(config).partition(":")
+    if kind == "cpu":
+        return True
+    import torch  # only a device other than the CPU needs asking
+
+    return torch.backends.mps.is_available() if kind == "mps" else int(index or 0) < torch.cuda.device_count()
+
+
+def _device(config: Mapping[str, Any]) -> str:
+    device = str(config["device"])
+    if not re.fullmatch(r"cpu|mps|cuda(:\d+)?", device):
+        raise Refused(f"device={device!r}: accepted are cpu, cuda, cuda:0, …, mps")
+    return device
 
 
 def compiled(config: Mapping[str, Any]) -> bool:

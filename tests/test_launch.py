@@ -160,13 +160,18 @@ REFUSED: dict[str, tuple[list[str], str]] = {
     "unknown study": (["+sweep=lr_widht"], "sweep/lr_widht.*accepted are .*lr_width"),
     "a group that is a number": (["model=3"], "group"),
     "a group that is a value": (["init=3"], "init=3: accepted are keys below it"),
+    "a key taken away": (["~lr"], "lr was taken away: a run needs every key"),
+    "a group taken away": (["~data"], "data was taken away"),
+    "a group's name taken away": (["~tracker.name"], r"tracker\.name was taken away"),
+    "a group's key taken away": (["~model.mlp_ratio"], r"model\.mlp_ratio was taken away"),
     "unknown schedule": (["schedule=foo"], "unknown schedule 'foo': accepted are constant, cosine, linear, wsd"),
     "unknown mlp": (["model.mlp=foo"], "unknown mlp 'foo': accepted are gelu, relu, squared_relu, swiglu"),
     "no number": (["tokens=1/0"], "tokens='1/0': accepted is a whole number"),
     "a boolean that is none": (["model.tied_head=no"], "tied_head='no': accepted are true, false"),
     "no folder": (["out="], "out=''"),
     "a study outside": (["study=../x"], "accepted is a name below out"),
-    "no such device": (["device=cuda:99"], "sees no such device"),
+    "no such device": (["device=cuda:99"], "sees no such device here; .* --dry-run"),
+    "no device's name": (["--dry-run", "device=cuda:x"], "device='cuda:x': accepted are cpu"),
     "eps zero": (["optimizer.eps=0"], "eps=0.0: accepted is a finite number > 0"),
     "beta one": (["optimizer.beta1=1"], "beta1=1.0: accepted is a number ≥ 0 and < 1"),
     "larger than memory": (["width=1000000000", "heads=1"], "this machine has"),
@@ -224,6 +229,19 @@ def test_bad_input_is_one_line_and_touches_nothing(what: str, folder: Path) -> N
     said = one_line(scalelab("train", *TINY, *arguments))
     assert re.search(expected, said), said
     assert not list(folder.iterdir())
+
+
+@pytest.mark.parametrize("group", ["data", "model", "optimizer", "parallel", "tracker", "trainer"])
+def test_a_group_given_as_a_value_says_how_it_is_chosen(group: str, folder: Path) -> None:
+    (folder / "sweep").mkdir()
+    (folder / "sweep" / "mine.yaml").write_text(f"# @package _global_\n{group}: some\n")
+    said = one_line(scalelab("train", *TINY, "--config-dir", str(folder), "+sweep=mine"))
+    assert f"{group}='some': accepted are keys below it" in said and f"override /{group}: NAME" in said
+
+
+def test_a_plan_does_not_need_the_device(folder: Path) -> None:
+    said = scalelab("train", *TINY, "--dry-run", "device=cuda:99")
+    assert said.exit_code == 0 and "1 to do" in said.stdout, said.stderr
 
 
 def test_a_missing_option_of_the_command_itself_is_refused(folder: Path) -> None:

@@ -17,7 +17,7 @@ ORDER: tuple[tuple[str, ...], ...] = (
     ("answering", "named", "secrets", "shape", "typed", "values"),
     ("parametrizations",),
     ("models", "optimizers"),
-    ("hparams", "compare", "external"),
+    ("hparams", "compare", "external", "keys"),
     ("spec",),
     ("resolve",),
     ("data", "derivations", "parallel", "programs", "trunks"),

@@ -60,7 +60,7 @@ def test_a_study_file_asks_a_question_and_keeps_its_runs_by_its_name(file: Path)
 @pytest.mark.slow
 @pytest.mark.parametrize("file", FILES, ids=lambda file: f"{file.parent.name}/{file.stem}")
 def test_every_run_of_a_study_can_be_planned(file: Path, tmp_path: Path) -> None:
-    here = ["device=cpu"]
+    here: list[str] = []
     fetched, prepared = "data: enwik8" in file.read_text(), (file.parent / "prepare.sh").exists()
     if fetched or prepared:  # large texts: small ones stand for them
         for name in ("train", "more", "val"):

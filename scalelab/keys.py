@@ -1,0 +1,47 @@
+"""The keys of a configuration: which are accepted, that each is there, and that a group of them is one."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from scalelab.errors import Refused
+
+KEYS = frozenset((
+    "out", "study", "parametrization", "width", "depth", "head_dim", "heads", "kv_heads", "ffn", "experts", "top_k",
+    "granularity", "context", "base", "lr", "lr_factor", "seed", "tokens", "batch_tokens", "schedule",
+    "warmup_fraction", "warmup_tokens", "decay_fraction", "final_lr_ratio", "weight_decay_policy", "dtype", "compile",
+    "pruning",
+    "independent_weight_decay", "z_loss", "balance_loss", "init",
+    "multipliers", "validation_tokens", "unique_tokens", "device", "threads", "model", "optimizer", "data", "parallel",
+    "trainer", "tracker", "hydra",
+))  # fmt: skip
+CHOSEN = ("model", "optimizer", "data", "parallel", "trainer", "tracker")  # each a file of conf/NAME/
+NEEDED: dict[str, tuple[str, ...]] = {
+    "base": (), "init": ("gain", "embedding_std"),
+    "multipliers": ("embedding", "attention", "residual", "logits", "activation", "attention_ratio"),
+    **dict.fromkeys(CHOSEN, ("name",)), "model": ("name", "mlp_ratio"), "optimizer": ("name", "weight_decay"),
+}  # fmt: skip
+
+
+def check_keys(config: Mapping[str, Any]) -> None:
+    """`Refused` on a key that is not accepted, one that is missing, and a value where keys are to be."""
+    if odd := sorted(set(config) - KEYS):
+        raise Refused(f"unknown key {', '.join(odd)}: accepted are {', '.join(sorted(KEYS))}")
+    if gone := sorted(KEYS - {"hydra"} - set(config)):
+        raise Refused(f"{gone[0]} was taken away: a run needs every key of conf/train.yaml")
+    for name, needed in NEEDED.items():
+        for key in needed:
+            if key not in below(config, name):
+                raise Refused(
+                    f"{name}.{key} was taken away: a run needs every key of conf/train.yaml and what it chooses"
+                )
+
+
+def below(config: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """The keys below a key, to be taken out one by one; `Refused` where it has a value instead."""
+    found = config[name]
+    if isinstance(found, Mapping):
+        return dict(found)
+    said = f"{name}={found!r}: accepted are keys below it, {name}.KEY=VALUE; see conf/train.yaml"
+    if name in CHOSEN:
+        said += f". A file of conf/{name} is chosen in a study's defaults, `- override /{name}: NAME`"
+    raise Refused(said)
