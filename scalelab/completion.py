@@ -21,6 +21,7 @@ PUBLISHED = (
     "step_law", "deepseek", "ling_moe", "bjorck", "porian", "scion", "mup", "sp", "completep", "residual_half",
     "power_lines", "minicpm",
 )  # fmt: skip
+SHARED = re.compile(r"(^|/)shared[^/]*$|/.*/")  # of sweeps/: what several studies have in common, and is none
 Named = list[tuple[str, str]]  # a name, and what it is
 
 
@@ -96,7 +97,8 @@ def _values(key: str) -> Iterable[str]:
     group = config_dir() / key
     if not re.fullmatch(r"[\w/]+", key) or not group.is_dir():
         return ()
-    return sorted(str(file.relative_to(group).with_suffix("")) for file in group.rglob("*.yaml"))
+    names = sorted(str(file.relative_to(group).with_suffix("")) for file in group.rglob("*.yaml"))
+    return [name for name in names if not SHARED.search(name)] if key == "sweep" else names
 
 
 def _keys() -> list[str]:
