@@ -84,12 +84,20 @@ def _minimised(
     most: int,
 ) -> Solution:
     theta_RP = start_RP.astype(float).copy()
-    r_RN, slope_RNP = residuals(theta_RP)
-    if shift_RN is not None:
-        r_RN = r_RN - shift_RN
-    weight_RN = np.broadcast_to(1.0, r_RN.shape) if weight_RN is None else weight_RN
-    free_RP = np.ones_like(theta_RP) if free_RP is None else free_RP.astype(float)
-    value_R = _total(objective, r_RN, weight_RN)
+    weight_RN = np.ones((len(theta_RP), 1)) if weight_RN is None else weight_RN
+
+    def at(place_RP: Array, rows: slice | npt.NDArray[np.intp]) -> tuple[Array, Array, Array]:
+        """Objectives, residuals and derivatives, 0 along what is held; no objective where the law has no derivative."""
+        r_RN, slope_RNP = residuals(place_RP)
+        if shift_RN is not None:
+            r_RN = r_RN - shift_RN[rows]
+        if free_RP is not None:
+            slope_RNP = np.where(free_RP[rows][:, None, :] != 0, slope_RNP, 0.0)
+        with np.errstate(invalid="ignore"):  # ∞ - ∞, which is no derivative
+            slope_R = slope_RNP.sum(axis=(1, 2))
+        return np.where(np.isfinite(slope_R), _total(objective, r_RN, weight_RN[rows]), np.inf), r_RN, slope_RNP
+
+    value_R, r_RN, slope_RNP = at(theta_RP, slice(None))
     damping_R = np.full(len(theta_RP), 1e-2)
     gained_R = np.full(len(theta_RP), np.inf)  # of the step before
     converged_R = ~np.isfinite(value_R)  # nothing to be done from a start without a value
@@ -97,14 +105,9 @@ def _minimised(
     iteration = 0
     while len(active) and iteration < most:
         crawl = 1.0 if iteration < FIRST else CRAWL
-        step_RP = _step(
-            objective, r_RN[active], slope_RNP[active], weight_RN[active], free_RP[active], damping_R[active], crawl
-        )
+        step_RP = _step(objective, r_RN[active], slope_RNP[active], weight_RN[active], damping_R[active], crawl)
         tried_RP = np.clip(theta_RP[active] + step_RP, -FARTHEST, FARTHEST)
-        r_tried, slope_tried = residuals(tried_RP)
-        if shift_RN is not None:
-            r_tried = r_tried - shift_RN[active]
-        value_tried = _total(objective, r_tried, weight_RN[active])
+        value_tried, r_tried, slope_tried = at(tried_RP, active)
         better = value_tried < value_R[active]
         gain = np.where(better, (value_R[active] - value_tried) / np.maximum(value_R[active], 1e-300), 0.0)
         moved = active[better]
@@ -124,15 +127,8 @@ def _minimised(
 
 
 def _step(
-    objective: Objective,
-    r_RN: Array,
-    slope_RNP: Array,
-    weight_RN: Array,
-    free_RP: Array,
-    damping_R: Array,
-    crawl: float,
+    objective: Objective, r_RN: Array, slope_RNP: Array, weight_RN: Array, damping_R: Array, crawl: float
 ) -> Array:
-    slope_RNP = slope_RNP * free_RP[:, None, :]
     gradient_RP = (slope_RNP * (weight_RN * objective.psi(r_RN))[..., None]).sum(axis=1)
     curvature_RN = weight_RN * ((1 - crawl) * objective.inside(r_RN) + crawl * objective.reweighted(r_RN))
     hessian_RPP = np.swapaxes(slope_RNP * curvature_RN[..., None], 1, 2) @ slope_RNP
