@@ -1,5 +1,6 @@
 """Our own run folders: everything about them is known, so nothing is guessed."""
 
+import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -58,6 +59,9 @@ def folder_runs(path: Path) -> tuple[pd.DataFrame, tuple[RunSpec, ...]]:
         table = table.iloc[sorted(range(len(parts)), key=parts.__getitem__)].reset_index(drop=True)
     specs = _largest(table)
     table["run"] = table["run"].str.removeprefix(f".{os.sep}")  # of what was asked for as "."
+    unique = table["kind"].map({kind: json.loads(kind)["data"].get("unique_tokens") for kind in table["kind"].unique()})
+    if unique.notna().any():  # of those that state none it is unknown
+        table["unique_tokens"] = unique.astype(float)
     table["outcome"] = table["outcome"].str.lower().map(ENDINGS)  # what is cut short is no result: PRUNED is FAILED
     return table[[name for name in COLUMNS if name in table]], specs
 
@@ -101,7 +105,7 @@ def refuse_mixture(specs: Sequence[RunSpec]) -> None:
         first = members[0]
         for other in members[1:]:
             for key in first.keys() | other.keys():
-                if first.get(key) != other.get(key) and not key.startswith(FREE_PATHS):
+                if first.get(key) != other.get(key) and not key.startswith((*FREE_PATHS, "data.unique_tokens")):
                     raise Refused(
                         f"{parametrization}/{optimizer} runs differ in {key} ({first.get(key)!r} and"
                         f" {other.get(key)!r}): a law needs it fixed, give the runs of one value"

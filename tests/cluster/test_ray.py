@@ -266,7 +266,7 @@ def test_orders_are_found_again_by_their_tickets(nodes: Nodes, tmp_path: Path, m
     assert engine.submitted_as("l4bel")[5] == tickets[5]
     assert RayEngine.of(namespace="other").alive(tickets) == set()
     assert engine.why(tickets[5]).endswith("has not ended")
-    wait_for(lambda: engine.alive(tickets) == {tickets[5]}, "the short ones", seconds=240)
+    wait_for(lambda: engine.alive(tickets) == {tickets[5]}, "the short ones", seconds=600)
     for order in orders[:5]:
         assert order.jobs[0].folder.read().outcome is Outcome.OK
         assert (order.jobs[0].folder.path / ".hydra" / "overrides.yaml").exists()

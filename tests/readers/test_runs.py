@@ -7,6 +7,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from scalelab.collection import collect
 from scalelab.errors import Refused
 from scalelab.readers import COLUMNS, parse_columns, read
 from scalelab.shape import Architecture
@@ -139,6 +140,19 @@ def test_runs_that_no_law_explains_together_are_refused_by_the_key(tmp_path: Pat
     write_trial(tmp_path / "more", make_spec(architecture=Architecture(mlp="relu")), 3.2)
     with pytest.raises(Refused, match=r"mup/adamw runs differ in architecture\.mlp \('.*' and '.*'\)"):
         read([tmp_path])
+
+
+def test_runs_of_repeated_data_have_their_unique_tokens(tmp_path: Path) -> None:
+    plain = make_spec(width=32)
+    specs = [replace(plain, data=replace(plain.data, unique_tokens=unique)) for unique in (160, 320)]
+    for spec in specs:
+        write_trial(tmp_path, spec, 3.0)
+    for _ in ("run folders", "a collection"):
+        table = read([tmp_path]).table
+        assert sorted(table["unique_tokens"]) == [160, 320]
+        collect(tmp_path)
+    write_trial(tmp_path, plain, 3.0)  # one that does not say
+    assert read([tmp_path]).table["unique_tokens"].isna().sum() == 1
 
 
 @pytest.mark.parametrize("key", ["base.width", "hparams.eps", "horizon.schedule", "data.sha256"])
