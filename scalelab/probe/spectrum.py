@@ -24,7 +24,7 @@ from scalelab.resolve import Setting, settings
 from scalelab.spec import RunSpec
 
 WIDTH_EXPONENT = 0.75  # arXiv:2510.15262
-TOLERANCE = 0.25  # of slopes, as in the coordinate check
+TOLERANCE = 0.125  # of slopes: half of the ¼ that λ out of step with √d leaves of them under muP
 LOOKS = 20  # at the spectra, along a run: they cost more than a step does
 SETTLED = 3.0  # assumed: time scales 1/(η·λ) after which e^-3 of the start is left
 
