@@ -2,12 +2,13 @@
 # Both make a venv in .venv first. Only Python 3.11+, git and make are needed.
 # make slow: what takes minutes, among it a SLURM, a Ray and a PostgreSQL of its own (WORKERS=3: more than cores, as much
 # of it waits).
-# make notebooks: run all of analysis/*.ipynb, each into NOTEBOOKS (build/notebooks): two minutes on 2 cores.
+# make notebooks: run ANALYSES (all of analysis/*.ipynb), each into NOTEBOOKS (build/notebooks): five minutes on 2 cores.
 # TORCH_INDEX: an index with CPU wheels of torch, where pip's default index would choose a CUDA build (Linux on x86).
 PYTHON ?= python3
 VENV ?= .venv
 WORKERS ?= auto
 NOTEBOOKS ?= build/notebooks
+ANALYSES ?= $(wildcard analysis/*.ipynb)
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet
 
@@ -31,7 +32,7 @@ slow: $(VENV)/installed-dev
 # One by one, as a fit takes all cores there are; the first that fails ends it.
 notebooks: $(VENV)/installed-dev
 	mkdir -p $(NOTEBOOKS)
-	set -e; for notebook in analysis/*.ipynb; do \
+	set -e; for notebook in $(ANALYSES); do \
 	    $(BIN)/jupyter-execute --output="$(abspath $(NOTEBOOKS))/$$(basename $$notebook)" $$notebook; \
 	done
 

@@ -127,10 +127,10 @@ said = {"size": "params_non_embedding", "tokens": "tokens", "lr": "lr"}
 by_carbs, by_grid = (
     ", ".join(f"{name} ∝ C^{each[of].value:.2f}" for name, of in said.items()) for each in (found, truth)
 )
-behind = f"that of random search is {-beats[0].value:.3f} nats higher" if beats else "random search was not run"
+behind = f"minus that of random search it is {beats[0].number}" if beats else "random search was not run"
 seen = (
     f"{searches} searches of {len(carbs) // searches} trials, each {share.value:.0%} of the grid's FLOPs, give"
-    f" {by_carbs}; the grid {by_grid}; their front is {reached.value:.3f} nats above the grid's, {behind}"
+    f" {by_carbs} in the mean; the grid {by_grid}; their front minus the grid's is {reached.number}, {behind}"
 )
 display(
     Markdown(

@@ -103,6 +103,6 @@ times = target["params_non_embedding"].iloc[0] / small["params_non_embedding"].i
 seen = (
     f"over {len(order)} recipes the rank correlation of small runs with tuned ones of {times:.0f} times the parameters"
     f" is {at_one.number} at the usual learning rate {usual:g} and {at_tiny.number} at 1/{1 / TINY:.0f} of it, lower by"
-    f" {-gain.value:.2f}; without the recipe {alone} by {-differences[alone].value:.2f}"
+    f" {-gain.value:.2f}; without the recipe `{alone}` the difference is {differences[alone].number}"
 )
 display(Markdown(replications.conclude(here, agreement=agreement, seen=seen, findings=findings)))

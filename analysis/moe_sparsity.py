@@ -150,7 +150,8 @@ everywhere = gap(
 # **The rule**, said before the runs.
 
 # %%
-octave = abs(best["lr"].iloc[0] / best["lr"].iloc[-1] - 1) > 0.5
+ratio = best["lr"].iloc[0] / best["lr"].iloc[-1]
+octave = not 0.6 < ratio < 1.7  # of a grid in octaves: another point of it
 tuned_gap = gap(
     *(selected(ends, {"E": row.E, "lr": row.lr}) for row in (best.iloc[-1], best.iloc[0])),
     name="width 32, each at its best lr: 16 experts over 1",
@@ -177,9 +178,9 @@ display(
             here,
             agreement=agreement,
             seen=f"at equal active parameters loss ∝ E^p with p = {said(falls['all widths'], 4)} over E = 1 to"
-            f" {grid['E'].max()}, {total.value:.3f} nats in all; the first two doublings gain {said(diminishing)} nats"
-            f" more than the last two, c = {said(size, 4)}; at equal compute the best of {iso['E'].max()} experts is"
-            f" {said(better)} nats from that of 1; best widths "
+            f" {grid['E'].max()}, {total.value:.3f} nats in all; the gain of the first two doublings minus that of the"
+            f" last two is {said(diminishing)} nats, c = {said(size, 4)}; at equal compute the best of"
+            f" {iso['E'].max()} experts minus that of 1 is {said(better)} nats; best widths "
             + ", ".join(f"{row.width:g} (E = {row.E:g})" for row in sparse.itertuples())
             + f", of which {iso['width'].min():g} is the smallest tried" * at_edge,
             findings=[*falls.values(), total, diminishing, size, moved, tuned_gap, deeper, better, everywhere],

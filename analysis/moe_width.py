@@ -75,7 +75,8 @@ slopes = {name: slope(part, along=along, name=f"{name}: best lr") for name, (par
 losses = {name: carried(part, along=along, name=f"{name}: carried") for name, (part, along) in AXES.items()}
 # Looked at afterwards: without the narrowest, whose attention has one head of few channels.
 wider = slope(wide[wide["width"] > wide["width"].min()], along="width", name="width, without the narrowest: best lr")
-for found in (*slopes.values(), wider, *losses.values()):
+apart = slope(wide, along="width", name="width, each width's own valley: best lr", joint=False)
+for found in (*slopes.values(), wider, apart, *losses.values()):
     display(Markdown(str(found)))
 
 # %% [markdown]
@@ -118,11 +119,11 @@ display(
         conclude(
             here,
             agreement=agreement,
-            seen=f"octaves a doubling under muP: {said('width')} of width ({said('width, SP')} under SP),"
-            f" {said('experts')} of experts, {said('granularity')} of granularity"
-            f" ({said('granularity, base cut alike')} with a base cut alike); to width {wide['width'].max():g},"
-            f" {many['experts'].max():g} experts, granularity {fine['granularity'].max():g}",
-            findings=[*slopes.values(), wider, *losses.values()],
+            seen=f"the best lr moves, in octaves a doubling under muP: {said('width')} of width ({said('width, SP')} under"
+            f" SP), {said('experts')} of experts, {said('granularity')} of granularity"
+            f" ({said('granularity, base cut alike')} where the base's experts are cut as finely); to width"
+            f" {wide['width'].max():g}, {many['experts'].max():g} experts, granularity {fine['granularity'].max():g}",
+            findings=[*slopes.values(), wider, apart, *losses.values()],
         )
     )
 )

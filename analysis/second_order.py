@@ -91,6 +91,11 @@ mistaken = {
     )
     for name in ("muon", "shampoo")
 }
+transferred = gap(
+    at_best("adamw", "mup", WIDTHS[-1]),
+    at_best("muon", "mup", WIDTHS[-1], chosen_at=WIDTHS[0]),
+    name=f"gain of Muon at width {WIDTHS[-1]:g}, rate carried under mup",
+)
 table = pd.DataFrame(
     {NAMES[name]: {width: gains[name, width].value for width in WIDTHS} for name in NAMES if name != "adamw"}
 )
@@ -137,8 +142,8 @@ sentence = (
     f"of {len(statements)} statements {len(true)} are true and {len(false)} false ({'; '.join(false) or 'none'}); from"
     f" width {WIDTHS[0]:g} to {WIDTHS[-1]:g} the best lr moves, in octaves a doubling: {rates}; Muon's gain over AdamW"
     f" is {first.number} at width {WIDTHS[0]:g} and {last.number} at {WIDTHS[-1]:g},"
-    f" {mistaken['muon'].number} there with the rate carried under SP"
+    f" {mistaken['muon'].number} there with the rate carried under SP, {transferred.number} with it carried under muP"
 )
 display(pd.Series(statements))
-findings = [*moved.values(), *lost, *gains.values(), *mistaken.values()]
+findings = [*moved.values(), *lost, *gains.values(), *mistaken.values(), transferred]
 display(Markdown(conclude(here, agreement=agreement, seen=sentence, findings=findings)))

@@ -97,8 +97,8 @@ def among(names, answer):
 
 sentence = (
     f"from width {runs['width'].min():g} to {runs['width'].max():g}, of the paper's {len(BREAK)} that break"
-    f" {among(BREAK, False)} move, {among(BREAK, True)} stay and {among(BREAK, None)} are undecided; of its {len(KEEP)}"
-    f" that do not, {among(KEEP, True)} stay, {among(KEEP, False)} move and {among(KEEP, None)} are undecided; the"
+    f" {among(BREAK, False)} move, {among(BREAK, True)} stay and {among(BREAK, None)} are undecided; of the {len(KEEP)}"
+    f" others, {among(KEEP, True)} stay, {among(KEEP, False)} move and {among(KEEP, None)} are undecided; the"
     f" baseline itself moves by {moved['baseline'].number}"
 )
 findings = [*moved.values(), *lost.values()]

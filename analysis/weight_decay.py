@@ -72,13 +72,14 @@ plots.lines(valleys, x="weight_decay", y="loss (nats/token)")
 
 
 # %%
-def best(policy: str) -> replications.Finding:
+def best(policy: str, said: str = "", joint: bool = True) -> replications.Finding:
     """The same valley fit as of learning rates, of the decay in their place."""
     of_decay = swept[policy].assign(lr=swept[policy]["weight_decay"]).drop(columns="weight_decay")
-    return replications.slope(of_decay, along="width", name=f"{policy}: best base decay")
+    return replications.slope(of_decay, along="width", name=f"{policy}: best base decay{said}", joint=joint)
 
 
 moved = {policy: best(policy) for policy in swept}
+apart = {policy: best(policy, said=", each width's own valley", joint=False) for policy in swept}
 lost = [
     replications.carried(table, along="width", over="weight_decay", name=f"{policy}: narrowest's best decay at widest")
     for policy, table in swept.items()
@@ -144,8 +145,10 @@ seen = (
     f" {swept['root_width']['width'].max()}: the best base decay moves by {moved['root_width'].value:+.2f}"
     f" [{moved['root_width'].low:+.2f}, {moved['root_width'].high:+.2f}] octaves a doubling under root_width and"
     f" {moved['independent'].value:+.2f} [{moved['independent'].low:+.2f}, {moved['independent'].high:+.2f}] with lr·λ"
-    f" constant ({decay}); in the last quarter curves of equal lr·λ lie {gaps[0].value:.3f} nats apart, of equal lr"
+    f" constant ({decay}); by each width's own valley {apart['root_width'].value:+.2f}"
+    f" [{apart['root_width'].low:+.2f}, {apart['root_width'].high:+.2f}] and {apart['independent'].value:+.2f}"
+    f" [{apart['independent'].low:+.2f}, {apart['independent'].high:+.2f}]; in the last quarter curves of equal lr·λ lie {gaps[0].value:.3f} nats apart, of equal lr"
     f" {gaps[1].value:.3f} ({trajectory})"
 )
-findings = [exponent, *slopes.values(), *moved.values(), *lost, *gaps, *nearer.values()]
+findings = [exponent, *slopes.values(), *moved.values(), *apart.values(), *lost, *gaps, *nearer.values()]
 Markdown(replications.conclude(here, agreement=agreement, seen=seen, findings=findings))

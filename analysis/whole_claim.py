@@ -13,7 +13,7 @@
 #
 # All of scalelab, end to end: proxies of three widths, three depths and four horizons are swept, laws are fitted, a
 # target is projected that is wider and deeper than any of them, and is then trained with the recipe and around it.
-# Beside it stands what is usually done: SP, tuned on the largest proxy, its learning rate copied.
+# Beside it stands what is usually done: SP, tuned on the widest proxy, its learning rate copied.
 #
 #     sweeps/replicate.sh whole_claim
 
@@ -76,10 +76,10 @@ at_recipe = at(target, lr=recipe)
 loss = float(at_recipe["loss_nats"].mean())
 others = by_lr[by_lr["lr"] != recipe]
 best_other = at(target, lr=float(others.loc[others["mean"].idxmin(), "lr"]))
-largest = float(tuned(at(swept, part="width"), along="width")["lr"].iloc[-1])
+widest = float(tuned(at(swept, part="width"), along="width")["lr"].iloc[-1])
 lost = regret(target, recipe, name="regret of the recipe, by a valley at the target")
 against = gap(at_recipe, best_other, name="recipe − the best other learning rate tried there")
-plain = regret(target, largest, name="regret of the largest proxy's learning rate, copied, same table")
+plain = regret(target, widest, name="regret of the widest proxy's learning rate, copied, same table")
 usual = gap(copied, at_recipe, name="SP with its learning rate copied − the recipe")
 horizon = slope(at(swept, part="tokens"), along="tokens", name="best lr of the smallest proxy against the horizon")
 spent = Finding(
@@ -113,7 +113,7 @@ else:
     agreement = Agreement.HOLDS if lost.below(bound) else Agreement.IN_PART
 seen = (
     f"at {times:.0f}× the parameters of any proxy the recipe loses {lost.number} ({100 * lost.value / loss:.2f} % of"
-    f" the loss; a run's noise {noise.number}), the largest proxy's learning rate copied {plain.number}, SP with its"
+    f" the loss; a run's noise {noise.number}), the widest proxy's learning rate copied {plain.number}, SP with its"
     f" own copied {usual.number}; tuning cost as much as {spent.number} runs of the target. A first design, with"
     f" horizons of at most half the target's, lost {failed.number}"
 )

@@ -91,7 +91,7 @@ def search(
     from scalelab.search import outlook  # Optuna: not needed for anything else
     from scalelab.search.problem import problem_of
 
-    problem = problem_of(asked)
+    problem = problem_of(asked, dry=dry_run)
     before = outlook.outlook(problem)
     outlook.show_outlook(before, console)
     seeds = len(problem.tuning_seeds)

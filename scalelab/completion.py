@@ -21,7 +21,6 @@ PUBLISHED = (
     "step_law", "deepseek", "ling_moe", "bjorck", "porian", "scion", "mup", "sp", "completep", "residual_half",
     "power_lines", "minicpm",
 )  # fmt: skip
-SHARED = re.compile(r"(^|/)shared[^/]*$|/.*/")  # of sweeps/: what several studies have in common, and is none
 Named = list[tuple[str, str]]  # a name, and what it is
 
 
@@ -84,6 +83,7 @@ def overrides(context: typer.Context, incomplete: str) -> list[str]:
 
 def _values(key: str) -> Iterable[str]:
     from scalelab.config import config_dir
+    from scalelab.keys import names_in
 
     key = key.lstrip("+")
     if key == "parametrization":
@@ -97,8 +97,7 @@ def _values(key: str) -> Iterable[str]:
     group = config_dir() / key
     if not re.fullmatch(r"[\w/]+", key) or not group.is_dir():
         return ()
-    names = sorted(str(file.relative_to(group).with_suffix("")) for file in group.rglob("*.yaml"))
-    return [name for name in names if not SHARED.search(name)] if key == "sweep" else names
+    return names_in(group)
 
 
 def _keys() -> list[str]:

@@ -20,6 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from scalelab.config import config_dir, spec_from_config
 from scalelab.errors import Refused, unknown
+from scalelab.keys import studies_like
 from scalelab.secrets import refuse_secret_overrides, refuse_secrets
 
 CONFIG_NAME = "train"
@@ -234,7 +235,9 @@ def _as_refused(error: BaseException) -> Refused:
     if "Available options in" in text:  # the names follow, one a line, then where they were searched for
         at = next(i for i, line in enumerate(lines) if line.startswith("Available options in"))
         end = next((i for i, line in enumerate(lines) if line.startswith("Config search")), None)
-        return Refused(f"{'; '.join(lines[:at])}: accepted are {', '.join(lines[at + 1 : end])}")
+        study = re.search(r"'sweep/([^']+)'", lines[0])  # of which Hydra leaves out those in folders
+        accepted = lines[at + 1 : end] if study is None else studies_like(config_dir() / "sweep", study[1])
+        return Refused(f"{'; '.join(lines[:at])}: accepted are {', '.join(accepted)}")
     kept = [line for line in lines if not line.startswith(("full_key", "object_type", "Search path", "To append"))]
     return Refused("; ".join(kept[:3]).rstrip(".") + ": see conf/train.yaml for the accepted keys")
 

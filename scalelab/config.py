@@ -144,8 +144,11 @@ def _hparams(config: Mapping[str, Any], name: str, optimizer: Mapping[str, Any])
     for key in optimizer:
         if key not in accepted:
             raise Refused(f"unknown key optimizer.{key} of {name!r}: accepted are {', '.join(accepted)}")
+    for key in accepted:
+        if key not in optimizer:
+            raise Refused(f"optimizer.{key} was taken away, which {name!r} reads: see conf/optimizer/{name}.yaml")
     values = {
-        **{name: None if value is None else _value(f"optimizer.{name}", value) for name, value in optimizer.items()},
+        **{name: _value(f"optimizer.{name}", value) for name, value in optimizer.items()},
         "lr": lr,
         **_independent_decay(config, optimizer, lr),
         "init_gain": real("init.gain", init.pop("gain")),
@@ -230,5 +233,7 @@ def _independent_decay(config: Mapping[str, Any], optimizer: Mapping[str, Any], 
     return {"weight_decay": from_independent(real("independent_weight_decay", config["independent_weight_decay"]), lr)}
 
 
-def _value(name: str, value: Any) -> float | str:
+def _value(name: str, value: Any) -> float | str | None:
+    if name == "optimizer.clip_norm" and value is None:
+        return None
     return str(value) if name == "optimizer.shape_factor" else real(name, value)

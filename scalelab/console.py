@@ -24,7 +24,8 @@ def markdown(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     |---|---|
     | 1 | 2 |
     """
-    lines = [columns, ["---"] * len(columns), *rows]
+    lines = [[cell.replace("|", "\\|") for cell in line] for line in (columns, *rows)]
+    lines.insert(1, ["---"] * len(columns))
     return "\n".join("|---" * len(columns) + "|" if line[0] == "---" else f"| {' | '.join(line)} |" for line in lines)
 
 

@@ -1,6 +1,8 @@
-"""The keys of a configuration: which are accepted, that each is there, and that a group of them is one."""
+"""The keys of a configuration: which are accepted, which have to be there, and which are groups of others."""
 
+import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from scalelab.errors import Refused
@@ -16,10 +18,12 @@ KEYS = frozenset((
 ))  # fmt: skip
 CHOSEN = ("model", "optimizer", "data", "parallel", "trainer", "tracker")  # each a file of conf/NAME/
 NEEDED: dict[str, tuple[str, ...]] = {
-    "base": (), "init": ("gain", "embedding_std"),
+    "base": ("width", "depth"), "init": ("gain", "embedding_std"),
     "multipliers": ("embedding", "attention", "residual", "logits", "activation", "attention_ratio"),
     **dict.fromkeys(CHOSEN, ("name",)), "model": ("name", "mlp_ratio"), "optimizer": ("name", "weight_decay"),
 }  # fmt: skip
+
+SHARED = re.compile(r"(^|/)shared[^/]*$|/.*/")  # of sweeps/: what several studies have in common, and is none
 
 
 def check_keys(config: Mapping[str, Any]) -> None:
@@ -34,6 +38,14 @@ def check_keys(config: Mapping[str, Any]) -> None:
                 raise Refused(
                     f"{name}.{key} was taken away: a run needs every key of conf/train.yaml and what it chooses"
                 )
+    for name in CHOSEN:
+        _text(f"{name}.name", config[name]["name"])
+    _text("parametrization", config["parametrization"])
+
+
+def _text(name: str, value: Any) -> None:
+    if not isinstance(value, str):
+        raise Refused(f"{name}={value!r}: accepted is a name")
 
 
 def below(config: Mapping[str, Any], name: str) -> dict[str, Any]:
@@ -45,3 +57,16 @@ def below(config: Mapping[str, Any], name: str) -> dict[str, Any]:
     if name in CHOSEN:
         said += f". A file of conf/{name} is chosen in a study's defaults, `- override /{name}: NAME`"
     raise Refused(said)
+
+
+def names_in(group: Path) -> list[str]:
+    """What can be chosen in a folder of conf/, also in folders below it; of sweeps/ only what is a study."""
+    names = sorted(file.relative_to(group).with_suffix("").as_posix() for file in group.rglob("*.yaml"))
+    return [name for name in names if not SHARED.search(name)] if group.name == "sweep" else names
+
+
+def studies_like(group: Path, name: str) -> list[str]:
+    """The studies in the folder that a name begins with; else those in none, and the folders."""
+    names = names_in(group)
+    inside = [each for each in names if each.startswith(f"{name.partition('/')[0]}/")]
+    return inside or sorted({folder + stroke for folder, stroke, _ in (each.partition("/") for each in names)})

@@ -7,9 +7,16 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 usage() { printf 'usage: sweeps/replicate.sh NAME [proxy|gpu] [OVERRIDE…]; NAME is one of:\n%s\n' "$(cd sweeps && echo */claim.toml | sed 's|/claim.toml||g')" >&2; exit 2; }
 name=${1:-} size=proxy
-[[ -n $name && -f sweeps/$name/claim.toml ]] || usage
+name=${name%/} # a shell's completion adds it
+[[ -n $name && $name != */* && -f sweeps/$name/claim.toml ]] || usage
 shift
 if [[ ${1:-} == proxy || ${1:-} == gpu ]]; then size=$1; shift; fi
+for override in "$@"; do
+  if [[ $override =~ ^\+*(out|study)= ]]; then
+    printf '%s: the runs of a replication are kept in runs/replications, by its name\n' "$override" >&2
+    exit 2
+  fi
+done
 out=runs/replications/$size
 results=sweeps/$name/results$([[ $size == proxy ]] || echo "_$size").csv
 

@@ -164,6 +164,11 @@ REFUSED: dict[str, tuple[list[str], str]] = {
     "a group taken away": (["~data"], "data was taken away"),
     "a group's name taken away": (["~tracker.name"], r"tracker\.name was taken away"),
     "a group's key taken away": (["~model.mlp_ratio"], r"model\.mlp_ratio was taken away"),
+    "a base without width": (["~base.width"], r"base\.width was taken away"),
+    "an optimizer's key taken away": (["~optimizer.eps"], r"optimizer\.eps was taken away, which 'adamw' reads"),
+    "no eps": (["optimizer.eps=null"], r"optimizer\.eps=None: accepted is a number"),
+    "a name that is none": (["model.name={}"], r"model\.name={}: accepted is a name"),
+    "a table that is a list": (["parametrization=[mup]"], r"parametrization=\['mup'\]: accepted is a name"),
     "unknown schedule": (["schedule=foo"], "unknown schedule 'foo': accepted are constant, cosine, linear, wsd"),
     "unknown mlp": (["model.mlp=foo"], "unknown mlp 'foo': accepted are gelu, relu, squared_relu, swiglu"),
     "no number": (["tokens=1/0"], "tokens='1/0': accepted is a whole number"),
@@ -242,6 +247,9 @@ def test_a_group_given_as_a_value_says_how_it_is_chosen(group: str, folder: Path
 def test_a_plan_does_not_need_the_device(folder: Path) -> None:
     said = scalelab("train", *TINY, "--dry-run", "device=cuda:99")
     assert said.exit_code == 0 and "1 to do" in said.stdout, said.stderr
+    search = ("-m", "hydra/sweeper=optuna", "lr=tag(log, interval(0.001, 0.1))", "hydra.sweeper.n_trials=3")
+    said = scalelab("train", *TINY, "--dry-run", "device=cuda:99", *search)
+    assert said.exit_code == 0, said.stderr
 
 
 def test_a_missing_option_of_the_command_itself_is_refused(folder: Path) -> None:

@@ -79,3 +79,22 @@ def test_what_has_not_ended_is_left_out_and_nothing_at_all_is_refused(tmp_path: 
         tidy([tmp_path], curve=-1)
     said = scalelab("collect", str(tmp_path), "--curve", "4")
     assert said.exit_code == 2 and "goes with --csv" in said.stderr
+
+
+def test_a_run_counts_once(tmp_path: Path) -> None:
+    sweep(tmp_path / "study" / "a", valley(), widths=(32,), seeds=(0,), log2_lrs=[-6])
+    for twice in ([tmp_path / "study", tmp_path / "study" / "a"], [tmp_path / "study"] * 2):
+        with pytest.raises(Refused, match=r"is in .* and in .*: give each run once"):
+            tidy(twice)
+
+
+def test_heads_that_a_width_does_not_say_are_a_column_and_whole_numbers_stay_whole(tmp_path: Path) -> None:
+    (spec,) = sweep(tmp_path, valley(), widths=(64,), seeds=(0,), log2_lrs=[-5], parametrizations=("mup",))
+    folder = RunFolder(tmp_path / spec.fingerprint)
+    other = replace(
+        spec, shape=replace(spec.shape, heads=1, kv_heads=1), data=replace(spec.data, unique_tokens=134_217_727)
+    )
+    RunFolder(tmp_path / "other").write(replace(folder.read(), spec=other))
+    table = tidy([tmp_path])
+    assert sorted(table["shape.heads"]) == [1, spec.shape.heads] and "shape.kv_heads" in table
+    assert "134217727" in as_csv(table)

@@ -17,11 +17,11 @@ from scalelab.trials import FINAL, TRIAL_FILE, run_folders, trial_of
 SAID = frozenset((
     "parametrization", "optimizer", "model", "data.name", "data.sha256", "data.bytes_per_token", "shape.width",
     "shape.depth", "horizon.tokens", "horizon.batch_tokens", "hparams.lr", "hparams.weight_decay", "seed",
-    "shape.heads", "shape.kv_heads",
 ))  # fmt: skip
 # And by what others they are settled, as long as they are: no column tells more than these.
 SETTLED = {
     "shape.ffn": ("model", "shape.width"), "base.ffn": ("model", "base.width"),
+    **{f"{of}.{name}": ("model", f"{of}.width") for of in ("shape", "base") for name in ("heads", "kv_heads")},
     "shape.vocab": ("data.name",), "base.vocab": ("data.name",), "data.vocab": ("data.name",),
 }  # fmt: skip
 RENAMED = {"shape.experts": "experts", "data.unique_tokens": "unique_tokens"}  # scales of laws
@@ -37,14 +37,18 @@ def tidy(folders: Sequence[Path], *, curve: int = 0) -> pd.DataFrame:
     NaN where it had ended before.
 
     Raises:
-        Refused: without a run that has ended; on a torn or foreign trial.json; on a negative `curve`.
+        Refused: without a run that has ended, or with one in two of the folders; on a torn or foreign trial.json; on a
+            negative `curve`.
     """
     if curve < 0:
         raise Refused(f"curve={curve}: accepted is a number of points, 1 or more, or 0 for none")
     rows: list[dict[str, Any]] = []
     settings: list[dict[str, Any]] = []
+    seen: dict[Path, Path] = {}
     for folder in folders:
         for run in counted(run_folders(folder), f"reading {folder}"):
+            if (before := seen.setdefault(run.path.resolve(), folder)) != folder or folders.count(folder) > 1:
+                raise Refused(f"{run.path} is in {before} and in {folder}: give each run once")
             plain = run.plain()
             trial = trial_of(plain, run.path / TRIAL_FILE)
             if trial.outcome not in FINAL:
@@ -64,7 +68,10 @@ def tidy(folders: Sequence[Path], *, curve: int = 0) -> pd.DataFrame:
         raise Refused(f"no run has ended in {', '.join(map(str, folders))} or below: train a sweep first")
     table = pd.DataFrame(rows)
     for name in _varied(settings):
-        table[RENAMED.get(name, name)] = [each.get(name) for each in settings]
+        values = [each.get(name) for each in settings]
+        whole = all(value is None or type(value) is int for value in values)
+        # Beside a gap a whole number would become a float, of which a file keeps eight digits.
+        table[RENAMED.get(name, name)] = pd.array(values, dtype="Int64") if whole else values
     return table.sort_values(["part", "run"], kind="stable", ignore_index=True)
 
 

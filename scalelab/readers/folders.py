@@ -60,7 +60,7 @@ def folder_runs(path: Path) -> tuple[pd.DataFrame, tuple[RunSpec, ...]]:
     specs = _largest(table)
     table["run"] = table["run"].str.removeprefix(f".{os.sep}")  # of what was asked for as "."
     unique = table["kind"].map({kind: json.loads(kind)["data"].get("unique_tokens") for kind in table["kind"].unique()})
-    if unique.notna().any():  # of those that state none it is unknown
+    if unique.notna().any():
         table["unique_tokens"] = unique.astype(float)
     table["outcome"] = table["outcome"].str.lower().map(ENDINGS)  # what is cut short is no result: PRUNED is FAILED
     return table[[name for name in COLUMNS if name in table]], specs
@@ -105,7 +105,10 @@ def refuse_mixture(specs: Sequence[RunSpec]) -> None:
         first = members[0]
         for other in members[1:]:
             for key in first.keys() | other.keys():
-                if first.get(key) != other.get(key) and not key.startswith((*FREE_PATHS, "data.unique_tokens")):
+                stated = key in first and key in other
+                if stated and key == "data.unique_tokens":  # a column, which a law may have as an input
+                    continue
+                if first.get(key) != other.get(key) and not key.startswith(FREE_PATHS):
                     raise Refused(
                         f"{parametrization}/{optimizer} runs differ in {key} ({first.get(key)!r} and"
                         f" {other.get(key)!r}): a law needs it fixed, give the runs of one value"

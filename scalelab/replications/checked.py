@@ -13,6 +13,12 @@ import pandas as pd
 
 from scalelab.errors import Refused
 
+NEEDED = {  # of a file, beside what every check has
+    "stability": ("axis", "series"),
+    "lazy": ("axis", "branches"),
+    "spectrum": ("weight_decay_policy", "matrices"),
+}
+
 
 def peaks(folder: Path, quantities: Sequence[str]) -> pd.DataFrame:
     """Of every run of the stability checks below a folder the largest value of each quantity over its steps.
@@ -58,24 +64,37 @@ def singular_values(folder: Path) -> pd.DataFrame:
 
 
 def _checks(folder: Path, kind: str) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
-    """What was asked of each check, and what its file says."""
+    """What was asked of each check, and what its file says; `Refused` without one, or of one that is not whole."""
     files = sorted(folder.rglob(f"{kind}_*.json"))
     if not files:
         raise Refused(f"no {kind} checks below {folder}: `scalelab check --{kind} -o {folder}/…` writes them")
     for file in files:
-        plain = json.loads(file.read_text())
+        plain = _plain(file, ("parametrization", "lr", "steps", "values", *NEEDED[kind]))
         about = {name: plain[name] for name in ("parametrization", "lr")}
         about["steps"] = np.max(plain["steps"]).item()  # one number, or those at which spectra were looked at
         yield {"check": str(file.parent.relative_to(folder)), **about}, plain
 
 
+def _plain(file: Path, needed: Sequence[str]) -> dict[str, Any]:
+    again = "write it again with `scalelab check`"
+    try:
+        plain = json.loads(file.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise Refused(f"{file} is no whole JSON ({error}): {again}") from error
+    if not isinstance(plain, dict):
+        raise Refused(f"{file} is no check, which is a JSON object: {again}")
+    if missing := [name for name in needed if name not in plain]:
+        raise Refused(f"{file} has no {missing[0]!r}, which a check has: {again}")
+    return plain
+
+
 def separating(values: Sequence[float], outcome: Sequence[bool]) -> float:
     """The positive value from which on the outcome is true, with the fewest mistakes: the middle of the gap, in logs.
 
-    Of gaps with as few mistakes the widest.
+    Of gaps with as few mistakes the widest. Equal values are not put apart, whatever their outcomes.
 
     Raises:
-        Refused: where the outcome is the same of all.
+        Refused: where the outcome or the value is the same of all.
     """
     at = np.log(np.array(values, dtype=float))
     order = at.argsort(kind="stable")
@@ -84,5 +103,8 @@ def separating(values: Sequence[float], outcome: Sequence[bool]) -> float:
         raise Refused("nothing separates outcomes that are all alike")
     mistakes = np.cumsum(true)[:-1] + np.cumsum(~true[::-1])[:-1][::-1]  # with the border after each place
     gaps = np.diff(at)
-    border = min(range(len(gaps)), key=lambda place: (mistakes[place], -gaps[place]))
+    between = np.flatnonzero(gaps > 0)
+    if not len(between):
+        raise Refused("nothing separates values that are all alike")
+    border = min(between, key=lambda place: (mistakes[place], -gaps[place]))
     return float(np.exp((at[border] + at[border + 1]) / 2))

@@ -11,6 +11,7 @@ from scalelab.replications.finding import Agreement, Finding, Verdict
 from scalelab.replications.replication import LOG_FILE, VERDICT_FILE, Replication
 from scalelab.spec import as_plain
 
+MARKS = ("¹", "²", "³", "⁴", "⁵")  # of the notes to a table
 START, END = "<!-- verdict -->", "<!-- /verdict -->"
 HEAD = re.compile(rf"\A# [^\n]*\n+{START}\n.*?{END}\n", re.DOTALL)
 
@@ -18,7 +19,7 @@ HEAD = re.compile(rf"\A# [^\n]*\n+{START}\n.*?{END}\n", re.DOTALL)
 def conclude(replication: Replication, *, agreement: Agreement, seen: str, findings: Sequence[Finding] = ()) -> str:
     """Write what was found of a claim: `seen` in one sentence, with the numbers that matter. Gives it as Markdown.
 
-    Written again only what differs; the same findings leave the same files.
+    The same findings leave the same texts.
 
     Raises:
         Refused: on a sentence that is none; on a verdict without findings, unless nothing could be run here.
@@ -45,6 +46,8 @@ def head(replication: Replication, verdict: Verdict) -> str:
     lines = [f"# {said[0].upper()}{said[1:]}: {claim.claim}", "", START, claim.source, "",
              f"**Seen here:** {verdict.seen}"]  # fmt: skip
     if verdict.findings:
-        rows = [(each.name, each.number, str(each.n)) for each in verdict.findings]
+        notes = dict(zip(dict.fromkeys(each.note for each in verdict.findings if each.note), MARKS, strict=False))
+        rows = [(each.name + notes.get(each.note or "", ""), each.number, str(each.n)) for each in verdict.findings]
         lines += ["", markdown(("finding", "value [95 %]", "runs"), rows)]
+        lines += [line for note, mark in notes.items() for line in ("", f"{mark} {note}")]
     return "\n".join([*lines, END, ""])

@@ -20,8 +20,8 @@ POINT = re.compile(r"train_loss_(\d+)_of_\d+")  # what `scalelab collect --curve
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Ahead:
     """`behind_KTS` is the training loss of the larger scale minus that of its smaller neighbour, nats: a row a pair of
-    neighbours at one setting, by point of training and seed, NaN where both had diverged or one was not run.
-    `setting_K` numbers the settings."""
+    neighbours at one setting, by point of training and seed, NaN where both had diverged, with one seed or with two, or
+    one was not run. `setting_K` numbers the settings."""
 
     behind_KTS: Array
     setting_K: npt.NDArray[np.intp]
@@ -30,7 +30,8 @@ class Ahead:
 
 def larger_ahead(runs: pd.DataFrame, *, along: str, name: str, over: str = "lr", seed: int = 0) -> Finding:
     """The share of all settings, pairs of neighbouring scales and points of training at which the larger one's training
-    loss is the lower, by the mean of the seeds. A run that diverged is behind from then on.
+    loss is the lower, by the mean of the seeds that both were run with. A run that diverged is behind from then on;
+    where both had, nothing is said.
 
     The interval is of pairs resampled, each a whole curve, and of seeds; where all agree, the exact binomial one of so
     many pairs.
@@ -46,7 +47,7 @@ def larger_ahead(runs: pd.DataFrame, *, along: str, name: str, over: str = "lr",
         _share(found.behind_KTS[rng.integers(pairs, size=pairs)][..., rng.integers(seeds, size=seeds)])
         for _ in range(RESAMPLES)
     ]
-    low, high = np.quantile(drawn, (0.025, 0.975))
+    low, high = np.nanquantile(drawn, (0.025, 0.975))  # seeds of which nothing is known may be drawn
     edge = 0.025 ** (1 / pairs)
     return Finding(
         name=name, value=value, low=min(float(low), edge) if value == 1 else float(low),
@@ -56,29 +57,31 @@ def larger_ahead(runs: pd.DataFrame, *, along: str, name: str, over: str = "lr",
 
 def larger_behind(runs: pd.DataFrame, *, along: str, name: str, over: str = "lr") -> Finding:
     """The share of the same points at which the larger one is behind beyond the noise of seeds: a t-test at 5 %, with
-    the paired differences' variance pooled within a setting. Of curves that do not differ it would be 2.5 %.
+    the paired differences' variance pooled within a setting. Of curves that do not differ it would be 2.5 % or less.
+
+    The points of one curve go together: a pair of neighbours counts a degree of freedom for every seed but one, however
+    many points it has, and less as the next pair shares a run with it. Where points differ more, that is cautious.
 
     Raises:
         Refused: as `larger_ahead`.
     """
     found = _ahead(runs, along, over, name)
     behind_KTS = found.behind_KTS
-    diverged_KT1 = np.isinf(behind_KTS).any(axis=-1, keepdims=True)
-    finite_KTS = np.where(diverged_KT1, np.nan, behind_KTS)
-    seeds = behind_KTS.shape[-1]
-    mean_KT = behind_KTS.mean(axis=-1)
-    limit_K = np.full(len(behind_KTS), np.inf)
+    mean_KT = _mean(behind_KTS)
+    seeds_KT = (~np.isnan(behind_KTS)).sum(axis=-1)
+    freedom_KT = np.where(np.isfinite(mean_KT), seeds_KT - 1, 0)
+    squares_KT = np.nansum((behind_KTS - np.where(freedom_KT > 0, mean_KT, np.nan)[..., None]) ** 2, axis=-1)
+    limit_KT = np.full(mean_KT.shape, np.inf)
     for setting in np.unique(found.setting_K):
         own = found.setting_K == setting
-        variance_KT = finite_KTS[own].var(axis=-1, ddof=1)
-        known = np.isfinite(variance_KT)
-        if known.any():
-            freedom = int(known.sum()) * (seeds - 1)
-            sd = math.sqrt(float(variance_KT[known].mean()) / seeds)
-            limit_K[own] = float(stats.t.ppf(0.975, freedom)) * sd
+        freedom_K = freedom_KT[own].max(axis=1)
+        if pairs := np.count_nonzero(freedom_K):
+            # Neighbouring pairs share a run: the squares of their differences correlate by 1/4.
+            freedom = freedom_K.sum() / (1 + (pairs - 1) / (2 * pairs))
+            variance = float(squares_KT[own].sum() / freedom_KT[own].sum())
+            limit_KT[own] = stats.t.ppf(0.975, freedom) * np.sqrt(variance / np.maximum(seeds_KT[own], 1))
     known_KT = ~np.isnan(mean_KT)
-    clear = mean_KT[known_KT] > np.broadcast_to(limit_K[:, None], mean_KT.shape)[known_KT]
-    value = float((clear | (mean_KT[known_KT] == np.inf)).mean())
+    value = float(((mean_KT > limit_KT) | (mean_KT == np.inf))[known_KT].mean())
     return Finding(name=name, value=value, unit="of the curves", n=found.runs)
 
 
@@ -105,9 +108,18 @@ def points_of(runs: pd.DataFrame) -> list[str]:
 
 
 def _share(behind_KTS: Array) -> float:
-    mean_KT = behind_KTS.mean(axis=-1)
+    mean_KT = _mean(behind_KTS)
     known_KT = ~np.isnan(mean_KT)
-    return float((mean_KT[known_KT] < 0).mean())
+    return float((mean_KT[known_KT] < 0).mean()) if known_KT.any() else math.nan
+
+
+def _mean(behind_KTS: Array) -> Array:
+    """Over the seeds that are known; NaN where none is."""
+    known_KTS = ~np.isnan(behind_KTS)
+    seeds_KT = known_KTS.sum(axis=-1)
+    total_KT = np.where(known_KTS, behind_KTS, 0.0).sum(axis=-1)
+    mean_KT: Array = np.where(seeds_KT > 0, total_KT / np.maximum(seeds_KT, 1), np.nan)
+    return mean_KT
 
 
 def _ahead(runs: pd.DataFrame, along: str, over: str, name: str) -> Ahead:
@@ -124,6 +136,11 @@ def _ahead(runs: pd.DataFrame, along: str, over: str, name: str) -> Ahead:
     loss_LWST = cells.reindex(index).to_numpy(float).reshape(len(settings), len(scales), len(common), len(points))
     with np.errstate(invalid="ignore"):  # ∞ − ∞: both had diverged
         behind_LPST = np.diff(loss_LWST, axis=1)
+    # Each had diverged, with another seed: it would hang on the seeds that are drawn which of them is behind.
+    both_LP1T = np.isposinf(behind_LPST).any(axis=2, keepdims=True) & np.isneginf(behind_LPST).any(
+        axis=2, keepdims=True
+    )
+    behind_LPST = np.where(both_LP1T, np.nan, behind_LPST)
     flat_KST = behind_LPST.reshape(-1, len(common), len(points))
     setting_K = np.repeat(np.arange(len(settings)), len(scales) - 1)
     kept_K = ~np.isnan(flat_KST).all(axis=(1, 2))

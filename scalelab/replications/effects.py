@@ -16,6 +16,9 @@ from scalelab.replications.finding import Finding
 
 RESAMPLES = 2000
 LIMITS = (0.025, 0.975)
+OF_THE_CHOICE = (
+    "The interval is of which settings the seeds choose, each scored by all seeds: not of the noise of their losses."
+)
 CLOSE = 1e-6  # relative: tables keep fewer digits than runs
 
 
@@ -26,7 +29,8 @@ def for_laws(runs: pd.DataFrame, *, without: Iterable[str] = ()) -> pd.DataFrame
 
 
 def tuned(runs: pd.DataFrame, *, along: str, over: str = "lr") -> pd.DataFrame:
-    """For every value of `along` the best `over` by the mean loss of its seeds: its mean, their sd, their number n.
+    """For every value of `along` the best `over` by the mean loss of the seeds it was run with: its mean, their sd,
+    their number n.
 
     `edge` says that the best one is the smallest or largest that was tried: the optimum may be beyond.
     """
@@ -36,11 +40,12 @@ def tuned(runs: pd.DataFrame, *, along: str, over: str = "lr") -> pd.DataFrame:
     return best.assign(edge=(best[over].to_numpy()[:, None] == ends.to_numpy()).any(axis=1))
 
 
-def slope(runs: pd.DataFrame, *, along: str, name: str, draws: int = 1000) -> Finding:
+def slope(runs: pd.DataFrame, *, along: str, name: str, draws: int = 1000, joint: bool = True) -> Finding:
     """How far the best learning rate moves, in octaves a doubling of `along`: the exponent of its law.
 
     Every scale's optimum is that of a fitted valley; the law is a power of them (two stages), or, with `along` alone
-    varied and all runs in one likelihood, the joint fit, whose interval is narrower and is taken where there is one.
+    varied and all runs in one likelihood, the joint fit, whose interval is narrower and is taken where there is one
+    unless `joint` is false: where the two disagree, the valleys of single scales do not show what their law does.
 
     Raises:
         Refused: where the runs are of several groups, or no two scales have an optimum inside their grids.
@@ -52,9 +57,9 @@ def slope(runs: pd.DataFrame, *, along: str, name: str, draws: int = 1000) -> Fi
         keys = "; ".join(str(group.key) for group in laws.groups)
         raise Refused(f"{name}: runs of {len(laws.groups)} groups ({keys}): give those of one")
     (group,) = laws.groups
-    joint = None if group.joint is None else group.joint.estimates.get(f"lr ~ {along}")
+    together = group.joint.estimates.get(f"lr ~ {along}") if joint and group.joint is not None else None
     moved = drift(group)
-    estimate = joint or (None if moved is None else moved.exponent)
+    estimate = together or (None if moved is None else moved.exponent)
     if estimate is None:
         raise Refused(f"{name}: no law of the best lr in {along}: {'; '.join(group.not_fitted.values())}")
     return Finding(
@@ -66,27 +71,41 @@ def slope(runs: pd.DataFrame, *, along: str, name: str, draws: int = 1000) -> Fi
 def carried(runs: pd.DataFrame, *, along: str, name: str, over: str = "lr", seed: int = 0) -> Finding:
     """What the smallest scale's best `over` loses at the largest beside that scale's own best, in nats.
 
-    Both are chosen by the mean loss of the seeds. The interval is of seeds resampled, the choices made again each time
-    and scored by all seeds: what depends on which seeds one happened to run.
+    The smallest scale chooses among the settings that the largest was run at too, the largest among all of its own,
+    both by the mean loss of the seeds each setting was run with. The interval is of seeds resampled, the choices made
+    again each time and scored by all seeds: what depends on which seeds one happened to run. It is infinite where the
+    largest diverged at the smallest's choice.
 
     Raises:
-        Refused: where the largest scale was not run at the smallest's best setting, or has one seed.
+        Refused: where the largest scale was not run at the smallest's best setting, where a setting of either has one
+            seed, or where either diverged at every setting.
     """
     smallest, largest = (_by_seed(runs, along, scale, over) for scale in (runs[along].min(), runs[along].max()))
-    if largest.shape[1] < 2 or smallest.shape[1] < 2:
-        raise Refused(f"{name}: one seed says nothing of its noise: give at least 2")
+    for scale, losses in ((runs[along].min(), smallest), (runs[along].max(), largest)):
+        seeds = losses.notna().sum(axis=1)
+        if seeds.min() < 2:
+            raise Refused(
+                f"{name}: at {along} {scale:g}, {over} {seeds.idxmin():g}: one seed says nothing of its noise: give at"
+                " least 2"
+            )
+        if not np.isfinite(losses.mean(axis=1)).any():
+            raise Refused(f"{name}: at {along} {scale:g} no {over} ended well with all of its seeds: try lower ones")
     both = smallest.index.intersection(largest.index)
     if tuned(runs, along=along, over=over)[over].iloc[0] not in both:
         raise Refused(f"{name}: the largest {along} was not run at the smallest's best {over}: add it to the grid")
     rng = np.random.default_rng([seed, len(runs)])
-    small_BR, large_BR = (_resampled(each.loc[both].to_numpy(float), rng) for each in (smallest, largest))
-    truth_B = large_BR[:, 0]  # the first is what was seen
-    excess_R = truth_B[small_BR.argmin(axis=0)] - truth_B[large_BR.argmin(axis=0)]
+    small_BR, large_AR = (_resampled(each.to_numpy(float), rng) for each in (smallest.loc[both], largest))
+    truth_A = large_AR[:, 0]  # the first is what was seen
+    truth_B = truth_A[largest.index.get_indexer(both)]
+    # What diverged with a seed that was not drawn is no best of its scale: nothing is lost beside it.
+    best_R = np.where(np.isinf(truth_A)[:, None], np.inf, large_AR).argmin(axis=0)
+    excess_R = truth_B[small_BR.argmin(axis=0)] - truth_A[best_R]
     low, high = np.quantile(excess_R[1:], LIMITS, method="inverted_cdf")  # which takes infinite ones
     value = float(excess_R[0])
     return Finding(
-        name=name, value=value, low=min(float(low), value), high=max(float(high), value), unit="nats", n=len(runs)
-    )
+        name=name, value=value, low=min(float(low), value), high=max(float(high), value), unit="nats", n=len(runs),
+        note=OF_THE_CHOICE,
+    )  # fmt: skip
 
 
 def gap(a: pd.DataFrame, b: pd.DataFrame, *, name: str, column: str = "loss_nats", unit: str = "nats") -> Finding:
@@ -137,23 +156,31 @@ def _same(column: "pd.Series[Any]", value: object) -> Any:
 
 
 def _cells(runs: pd.DataFrame, along: str, over: str) -> pd.DataFrame:
-    """Mean, sd and number of seeds of every setting that did not diverge with any of them."""
+    """Mean, sd and number of seeds of every setting; where any of them diverged the mean is infinite, the sd NaN."""
     fine = runs.assign(loss_nats=runs["loss_nats"].where(runs["outcome"] == "OK", math.inf))
     cells = fine.groupby([along, over], as_index=False)["loss_nats"].agg(["mean", "std", "count"])
     return cells.rename(columns={"mean": "loss_nats", "std": "sd", "count": "n"})
 
 
 def _resampled(loss_BS: Array, rng: np.random.Generator) -> Array:
-    """Means over the seeds, then over seeds resampled: [settings, 1 + RESAMPLES]; infinite where a run diverged."""
-    seeds = loss_BS.shape[1]
-    filled_BS = np.where(np.isnan(loss_BS), np.inf, loss_BS)
-    draws_RS = np.vstack([np.arange(seeds), rng.integers(seeds, size=(RESAMPLES, seeds))])
-    means: Array = filled_BS[:, draws_RS].mean(axis=-1)
-    return means
+    """Means over the seeds, then over seeds resampled: [settings, 1 + RESAMPLES]; infinite where one drawn diverged.
+
+    A setting is resampled among the seeds it was run with; settings with the same ones share the draws, since what a
+    seed is worth is much the same at all of them.
+    """
+    means_BR = np.empty((len(loss_BS), 1 + RESAMPLES))
+    known_BS = ~np.isnan(loss_BS)
+    for known_S in dict.fromkeys(map(tuple, known_BS)):
+        own_B = (known_BS == known_S).all(axis=1)
+        own_BS = loss_BS[own_B][:, list(known_S)]
+        seeds = own_BS.shape[1]
+        draws_RS = np.vstack([np.arange(seeds), rng.integers(seeds, size=(RESAMPLES, seeds))])
+        means_BR[own_B] = own_BS[:, draws_RS].mean(axis=-1)
+    return means_BR
 
 
 def _by_seed(runs: pd.DataFrame, along: str, scale: float, over: str) -> pd.DataFrame:
-    """Losses at one scale, a row a setting, a column a seed; NaN where a run diverged or is missing."""
+    """Losses at one scale, a row a setting, a column a seed; infinite where it diverged, NaN where it is missing."""
     part = runs[runs[along] == scale]
-    part = part.assign(loss_nats=part["loss_nats"].where(part["outcome"] == "OK"))
+    part = part.assign(loss_nats=part["loss_nats"].where(part["outcome"] == "OK", math.inf))
     return part.groupby([over, "seed"])["loss_nats"].mean().unstack("seed")

@@ -2,11 +2,12 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Annotated
 
 from scalelab.errors import Refused
+from scalelab.spec import ABSENT
 from scalelab.typed import Number
 
 DIGITS = 4  # kept of a finding: what is beyond them differs between machines
@@ -24,12 +25,12 @@ class Agreement(StrEnum):
 
     @classmethod
     def of(cls, statements: Sequence[tuple[bool, bool]]) -> "Agreement":
-        """Of a claim in several statements, each borne out, contradicted, or neither.
+        """Of a claim in one statement or several, each borne out, contradicted, or neither.
 
         >>> [str(Agreement.of(each)) for each in ([(True, False)], [(True, False), (False, True)], [(False, False)])]
         ['holds', 'holds in part', 'not decided']
         """
-        if all(borne for borne, _ in statements):
+        if statements and all(borne for borne, _ in statements):
             return cls.HOLDS
         if any(borne for borne, _ in statements):
             return cls.IN_PART
@@ -40,7 +41,8 @@ class Agreement(StrEnum):
 class Finding:
     """A number with its 95 % interval, from `n` runs.
 
-    `low` and `high` are None only where there is no interval to be had.
+    `low` and `high` are None only where there is no interval to be had; `note` says what the interval is of, where that
+    is not the noise of the value.
 
     >>> print(Finding(name="SP", value=-0.92841, low=-1.1, high=-0.8, unit="octaves a doubling", n=42))
     SP: −0.928 [−1.1, −0.8] octaves a doubling (n = 42)
@@ -52,6 +54,7 @@ class Finding:
     high: Measured | None = None
     unit: str = ""
     n: int
+    note: str | None = field(default=None, metadata=ABSENT)
 
     def __post_init__(self) -> None:
         if (self.low is None) != (self.high is None):
@@ -83,7 +86,7 @@ class Finding:
     def rounded(self) -> "Finding":
         """To the digits that are kept."""
         low, high = (None if each is None else _kept(each) for each in (self.low, self.high))
-        return Finding(name=self.name, value=_kept(self.value), low=low, high=high, unit=self.unit, n=self.n)
+        return replace(self, value=_kept(self.value), low=low, high=high)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,8 +103,9 @@ def _kept(value: float) -> float:
 
 
 def _short(value: float) -> str:
+    value = _kept(value)  # as it is written to files, so that it reads alike before and after
     if math.isinf(value):
         return "∞" if value > 0 else "−∞"
-    if abs(value) >= 1000:
+    if abs(value) >= 999.5:
         return f"{value:,.0f}".replace("-", "−")
     return f"{value:.3g}".replace("-", "−")

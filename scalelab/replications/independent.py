@@ -96,7 +96,8 @@ def transfer_errors(runs: pd.DataFrame, others: Sequence[str]) -> pd.DataFrame:
     every learning rate of it are left out.
 
     Raises:
-        Refused: where a hyperparameter was run at one learning rate alone.
+        Refused: where a hyperparameter was run at one learning rate alone, or a value of a mesh diverged with all of
+            the other's: it has no best one to take along.
     """
     rows = []
     for other in others:
@@ -107,6 +108,9 @@ def transfer_errors(runs: pd.DataFrame, others: Sequence[str]) -> pd.DataFrame:
         mesh = mesh[wide].dropna()
         if min(mesh.shape) < 2:
             raise Refused(f"{other}: no mesh of it and lr, {mesh.shape[0]} values at {mesh.shape[1]} learning rates")
+        for of_one, name in ((mesh, other), (mesh.T, LR)):
+            if len(lost := of_one.index[np.isinf(of_one.to_numpy(float)).all(axis=1)]):
+                raise Refused(f"{other} and lr: {name} {lost[0]:g} diverged with all of the other's: leave it out")
         loss_OL = mesh.to_numpy(float)
         rows += [(other, LR, _error(loss_OL)), (LR, other, _error(loss_OL.T))]
     return pd.DataFrame(rows, columns=["fixed", "transfer", "nats"])

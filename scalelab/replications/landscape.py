@@ -5,6 +5,7 @@ scale a quadratic form in log2 of both settings, near its bottom.
 """
 
 import itertools
+import math
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
@@ -16,6 +17,7 @@ from scalelab.laws.law import Array
 TRUSTED = 0.02  # height over the bottom, as a share of the loss, up to which a quadratic form is trusted
 LIMITS = (2.5, 97.5)
 LEAST_POINTS = 7  # the form has six numbers
+LEAST_DOF = 1.0  # of what is left of the weights; of less, an interval is hardly a number
 Over = tuple[str, str]
 USUAL: Over = ("lr", "batch_tokens")
 
@@ -54,7 +56,8 @@ def bowls(
         by: the columns that tell scales apart.
         over: the two settings.
         within: the bottom is where the loss is within this share of the lowest.
-        draws: of the form's coefficients, for intervals; their errors are the fit's residuals.
+        draws: of the form's coefficients, for intervals; their errors are the fit's residuals, of one size at all
+            settings.
         seed: of these draws.
 
     Returns:
@@ -62,32 +65,38 @@ def bowls(
         its second derivatives in nats per octave², with 95 % limits `curvature_low` and `_high`; `tilt`, octaves by
         which the best first setting moves an octave of the second; and `SETTING_octaves` with limits, how far from end
         to end that setting can go within the bottom with the other at its best. NaN where the form has no bottom.
+        Limits are cautious where many settings lie high.
 
     Raises:
-        Refused: where a scale has too few settings that ended well.
+        Refused: where a scale has too few settings that ended well, near its bottom, or that fix such a form: three
+            values of each setting, not all in line.
     """
     rows = []
     for scale, grid in _grids(runs, by, over):
         settings = np.log2(grid.index.to_frame().to_numpy(float))
         loss_N = grid.mean(axis=1).to_numpy(float)
         fine_N = np.isfinite(loss_N)
+        said = {name: f"{value:g}" if isinstance(value, float) else value for name, value in scale.items()}
+        at = ", ".join(f"{name} {value}" for name, value in said.items())
         if fine_N.sum() < LEAST_POINTS:
-            at = ", ".join(f"{name} {value:g}" for name, value in scale.items())
             raise Refused(f"{at}: {fine_N.sum()} settings ended well, a bowl needs {LEAST_POINTS}: widen the grid")
         rng = np.random.default_rng(seed)
-        rows.append({**scale, **_bowl(settings[fine_N], loss_N[fine_N], over, within, draws, rng)})
+        rows.append({**scale, **_bowl(settings[fine_N], loss_N[fine_N], over, within, draws, rng, at)})
     return pd.DataFrame(rows)
 
 
-def _grids(runs: pd.DataFrame, by: Sequence[str], over: Over) -> Iterator[tuple[dict[str, float], pd.DataFrame]]:
+def _grids(runs: pd.DataFrame, by: Sequence[str], over: Over) -> Iterator[tuple[dict[str, object], pd.DataFrame]]:
     """Every scale with its losses: a row a setting, a column a seed, NaN where one diverged or is missing."""
     fine = runs.assign(loss_nats=runs["loss_nats"].where(runs["outcome"] == "OK"))
     for _, part in fine.groupby(list(by)):
-        scale = {name: float(part[name].iloc[0]) for name in by}
+        firsts = {name: part[name].iloc[0] for name in by}
+        scale: dict[str, object] = {
+            name: each if isinstance(each, str) else float(each) for name, each in firsts.items()
+        }
         yield scale, part.groupby([*over, "seed"])["loss_nats"].mean().unstack("seed")
 
 
-def _of_grid(scale: Mapping[str, float], grid: pd.DataFrame, over: Over) -> list[dict[str, object]]:
+def _of_grid(scale: Mapping[str, object], grid: pd.DataFrame, over: Over) -> list[dict[str, object]]:
     first, second = (np.sort(grid.index.get_level_values(name).unique().to_numpy(float)) for name in over)
     cube = grid.reindex(pd.MultiIndex.from_product([first, second], names=over)).to_numpy(float)
     loss_XYS = cube.reshape(len(first), len(second), -1)
@@ -117,23 +126,33 @@ def _even(values: Array, place: int, step: int) -> bool:
 
 
 def _bowl(
-    at_N2: Array, loss_N: Array, over: Over, within: float, draws: int, rng: np.random.Generator
+    at_N2: Array, loss_N: Array, over: Over, within: float, draws: int, rng: np.random.Generator, scale: str
 ) -> dict[str, float]:
     centre = at_N2[loss_N.argmin()]
     x_N, y_N = (at_N2 - centre).T
     basis_N6 = np.stack([np.ones_like(x_N), x_N, y_N, x_N**2 / 2, x_N * y_N, y_N**2 / 2], axis=-1)
     weight_N = 1 / (1 + ((loss_N - loss_N.min()) / (TRUSTED * loss_N.min())) ** 2)
     weighted_6N = (basis_N6 * weight_N[:, None]).T
+    if np.linalg.matrix_rank(weighted_6N) < 6:
+        raise Refused(
+            f"{scale}: these settings fix no bowl: give 3 or more values of {over[0]} and of {over[1]}, a grid"
+        )
     inverse_66 = np.linalg.inv(weighted_6N @ basis_N6)
     c_6 = inverse_66 @ (weighted_6N @ loss_N)
-    dof = len(loss_N) - 6
+    # Every loss has the same noise, whatever its weight: what hardly counts tells hardly anything of it either.
+    squared_66 = weighted_6N @ weighted_6N.T
+    dof = float(weight_N.sum() - (inverse_66 * squared_66).sum())
+    if dof < LEAST_DOF:
+        raise Refused(f"{scale}: too few settings near the lowest loss: give more within {3 * TRUSTED:.0%} of it")
     residual = float((weight_N * (loss_N - basis_N6 @ c_6) ** 2).sum()) / dof
-    root_66 = np.linalg.cholesky(residual * inverse_66)
+    root_66 = math.sqrt(residual) * np.linalg.cholesky(inverse_66 @ squared_66 @ inverse_66)
     tails_D = np.sqrt(dof / rng.chisquare(dof, draws))
     c_D6 = np.vstack([c_6, c_6 + tails_D[:, None] * (rng.standard_normal((draws, 6)) @ root_66.T)])
     form_D22 = c_D6[:, [3, 4, 4, 5]].reshape(-1, 2, 2)
     smaller_D = np.linalg.eigvalsh(form_D22)[:, 0]
-    curvature_low, curvature_high = np.percentile(smaller_D[1:], LIMITS)
+    # The smaller of two is drawn too small wherever they are near each other: the draws' distance from the estimate
+    # says how far the estimate is from the truth.
+    curvature_high, curvature_low = 2 * smaller_D[0] - np.percentile(smaller_D[1:], LIMITS)
     found = {
         "curvature": float(smaller_D[0]),
         "curvature_low": float(curvature_low),

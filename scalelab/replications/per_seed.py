@@ -15,6 +15,7 @@ from scalelab.errors import Refused
 from scalelab.replications.finding import Finding
 
 POINTS = 3  # of a parabola
+LEVEL = 1e-9  # relative: a line that rises by less over its points is level, but for rounding
 
 
 def over_seeds(values: pd.Series, *, name: str, n: int, unit: str = "", ratio: bool = False) -> Finding:
@@ -48,23 +49,33 @@ def crossing(x: Sequence[float], y: Sequence[float]) -> float:
     0.5
     """
     slope, level = np.polyfit(x, y, 1)
-    return float(-level / slope) if slope else math.inf
+    rise = abs(slope) * (max(x) - min(x))
+    return float(-level / slope) if rise > LEVEL * np.abs(y).max() else math.inf
 
 
 def vertices(runs: pd.DataFrame, *, over: str, by: Sequence[str]) -> pd.Series:
     """For every group of `by` the best `over` > 0: the vertex of a parabola in log `over` through the best and its two
-    neighbours.
+    neighbours. A value where any run of the group diverged is not its best.
 
     Raises:
-        Refused: where a group's best is the smallest or largest that was tried: the optimum may be beyond.
+        Refused: where a group's best is the smallest or largest that was tried: the optimum may be beyond; and where
+            one of the three diverged.
     """
     found = {}
-    for key, rows in runs.groupby(list(by)):
+    fine = runs.assign(loss_nats=runs["loss_nats"].where(runs["outcome"] == "OK", np.inf))
+    for key, rows in fine.groupby(list(by)):
         losses = rows.groupby(over)["loss_nats"].mean()
         place = int(losses.to_numpy().argmin())
+        if not np.isfinite(losses.iloc[place]):
+            raise Refused(f"{over}: no value ended well with all runs at {key}: try others")
         if not 0 < place < len(losses) - 1:
             raise Refused(f"{over}: the best, {losses.index[place]:g}, is at the end of the grid at {key}: widen it")
         near = slice(place - POINTS // 2, place + POINTS // 2 + 1)
+        if not np.isfinite(losses.iloc[near]).all():
+            raise Refused(
+                f"{over}: a run diverged beside the best, {losses.index[place]:g}, at {key}: a parabola needs both"
+                " neighbours: try values between"
+            )
         curvature, slope, _ = np.polyfit(np.log(losses.index[near]), losses.iloc[near], 2)
         found[key] = math.exp(-slope / (2 * curvature))
     series = pd.Series(found)

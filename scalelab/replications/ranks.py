@@ -81,7 +81,8 @@ def ranking(
     items, settings, small_ILS = _losses(small, of, over, tuned=False)
     others, _, large_ILS = _losses(large, of, over, tuned=True)
     if items != others:
-        raise Refused(f"small runs are of {', '.join(items)} and large ones of {', '.join(others)}: give the same")
+        given, asked = (", ".join(map(str, each)) for each in (items, others))
+        raise Refused(f"small runs are of {given} and large ones of {asked}: give the same")
     if len(items) < LEAST:
         raise Refused(f"{len(items)} values of {of}: a rank correlation needs {LEAST} or more")
     correlation = {"spearman": _spearman, "pearson": _pearson}[kind]

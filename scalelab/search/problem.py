@@ -20,11 +20,15 @@ from scalelab.spec import RunSpec, as_plain, leaves
 
 @dataclass(frozen=True, kw_only=True)
 class Problem:
-    """A search as it was asked for. Parameters are a mapping from the keys of `space` to values."""
+    """A search as it was asked for. Parameters are a mapping from the keys of `space` to values.
+
+    `dry`: nothing is to be run, so that a device need not be on this machine.
+    """
 
     asked: Multirun
     settings: Settings
     space: Space
+    dry: bool = False
 
     @property
     def name(self) -> str:
@@ -58,7 +62,7 @@ class Problem:
         seeds = self.settings.tuning_seeds if seeds is None else seeds
         overrides = [self.space.overrides(params, seed=seed) for seed in seeds or (None,)]
         with _of(params):
-            return planned(self.asked.job(each) for each in overrides).runs
+            return planned((self.asked.job(each) for each in overrides), dry=self.dry).runs
 
     def spec(self, params: Mapping[str, Any]) -> RunSpec:
         """The run of a setting as it is stated, of any size; what is not given is at its first value."""
@@ -106,7 +110,7 @@ class Problem:
         }
 
 
-def problem_of(asked: Multirun) -> Problem:
+def problem_of(asked: Multirun, *, dry: bool = False) -> Problem:
     """The search that a multirun is.
 
     Raises:
@@ -116,7 +120,7 @@ def problem_of(asked: Multirun) -> Problem:
     space = space_of(asked.asked, choices=settings.is_ours)
     if "seed" in space.distributions and (settings.tuning_seeds or settings.testing_seeds):
         raise Refused("seed is searched and tuning_seeds or testing_seeds are given: leave the seed out of the space")
-    problem = Problem(asked=asked, settings=settings, space=space)
+    problem = Problem(asked=asked, settings=settings, space=space, dry=dry)
     if shared := sorted(set(problem.tuning_seeds) & set(settings.testing_seeds)):
         raise Refused(f"seed {shared[0]} is tuned on and in testing_seeds: a test is of seeds that were not tuned on")
     return problem

@@ -3,14 +3,15 @@
 # A step is taken at about the best learning rate of each model. Under two core-minutes at size proxy.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
+source sweeps/found.sh
 out=$1/lazy size=$2
 depths=2,4,8,16 table=sweeps/depth/lazy.csv more=()
 if [[ $size == gpu ]]; then depths=2,4,8,16,32,64 table=sweeps/depth/lazy_gpu.csv more=(device=cuda); fi
 
 lazy() { # MODEL TABLE LR
-  # a branch that becomes lazy makes the check answer 1, which is a finding here
-  scalelab check --lazy "+sweep=depth/${size}_$1" "parametrization=$2" "lr=$3" --depths "$depths" --steps 10 --seeds 4 \
-    "${more[@]}" -o "$out/$1" || [[ $? == 1 ]]
+  # a branch that becomes lazy makes the check answer 1
+  found "$out/$1/lazy_$2_depth.json" scalelab check --lazy "+sweep=depth/${size}_$1" "parametrization=$2" "lr=$3" \
+    --depths "$depths" --steps 10 --seeds 4 "${more[@]}" -o "$out/$1"
 }
 for kind in mup depth_mup completep; do
   lazy transformer "$kind" 0.015625

@@ -4,6 +4,7 @@
 # core-minutes at size proxy.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
+source sweeps/found.sh
 out=$1/norms size=$2
 widths=32,64,128,256 steps=60 lrs=(0.01 0.0316 0.1 0.316 1.0) table=sweeps/instabilities/norms.csv
 if [[ $size == gpu ]]; then
@@ -11,9 +12,9 @@ if [[ $size == gpu ]]; then
 fi
 
 for lr in "${lrs[@]}"; do
-  # a limit that is passed, or a run that diverges, makes the check answer 1, which is a finding here
-  scalelab check --stability "+sweep=instabilities/shared_$size" "lr=$lr" --widths "$widths" --steps "$steps" --seeds 2 \
-    -o "$out/$lr" || [[ $? == 1 ]]
+  # a limit that is passed, or a run that diverges, makes the check answer 1
+  found "$out/$lr/stability_sp_width.json" scalelab check --stability "+sweep=instabilities/shared_$size" "lr=$lr" \
+    --widths "$widths" --steps "$steps" --seeds 2 -o "$out/$lr"
 done
 python -c "
 import sys

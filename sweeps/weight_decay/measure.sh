@@ -3,6 +3,7 @@
 # About five core-minutes at size proxy; at size gpu, wider and longer, it still trains on the CPU and takes some hours.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
+source sweeps/found.sh
 out=$1/spectra size=$2 suffix=""
 widths=32,64,128 run=(tokens=131072 batch_tokens=256 context=32)
 if [[ $size == gpu ]]; then
@@ -10,9 +11,9 @@ if [[ $size == gpu ]]; then
 fi
 
 for policy in constant root_width independent; do
-  # singular values that do not stay make the check answer 1, which is a finding here
-  scalelab check --spectrum --widths "$widths" --seeds 3 "weight_decay_policy=$policy" lr=0.03125 \
-    optimizer.weight_decay=1 schedule=constant "${run[@]}" -o "$out/$policy" || [[ $? == 1 ]]
+  # singular values that do not stay make the check answer 1
+  found "$out/$policy/spectrum_mup_width.json" scalelab check --spectrum --widths "$widths" --seeds 3 "weight_decay_policy=$policy" lr=0.03125 \
+    optimizer.weight_decay=1 schedule=constant "${run[@]}" -o "$out/$policy"
 done
 python -c "
 import sys

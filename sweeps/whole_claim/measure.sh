@@ -1,12 +1,14 @@
 #!/usr/bin/env bash
 # From the proxies' runs to the target: fit, recommend, train the target with the recipe and around it, confirm.
-# measure.sh FOLDER [proxy|gpu] [OVERRIDE…]: FOLDER has the proxies' runs; scalelab must be on PATH.
+# measure.sh FOLDER SIZE [OVERRIDE…]: FOLDER has the proxies' runs, SIZE is proxy or gpu; scalelab must be on PATH.
 set -euo pipefail
-proxies=$1 size=${2:-proxy} here=sweeps/whole_claim
+cd "$(dirname "$0")/../.."
+proxies=$1 size=$2 here=sweeps/whole_claim
 shift 2
 case $size in
   proxy) target=(width=192 depth=6 tokens=204800) suffix= ;;
   gpu) target=(width=768 depth=12 tokens=52428800) suffix=_gpu ;;
+  *) printf '%s: the size is proxy or gpu\n' "$size" >&2; exit 2 ;;
 esac
 beside=$(dirname "$proxies")/whole_claim_target
 
@@ -15,7 +17,7 @@ scalelab recommend --laws "$beside/laws/laws.json" -p completep --target "${targ
 scalelab train -m --recipe "$beside/recipe.yaml" +sweep=whole_claim/target "out=$(dirname "$beside")" "$@"
 scalelab confirm "$beside/recipe.yaml" "$beside" --proxies "$proxies" -o "$beside"
 
-# What is usually done: SP, tuned on the largest proxy, its learning rate copied to the target.
+# What is usually done: SP, tuned on the widest proxy, its learning rate copied to the target.
 copied=$(python - "results$suffix.csv" <<'PYTHON'
 import sys
 from scalelab.replications import at, read, tuned

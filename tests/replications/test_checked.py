@@ -51,6 +51,8 @@ def test_what_is_not_there_is_named(folder: Path, tmp_path: Path) -> None:
         ((9, 1, 100, 4), (True, False, True, False), 6.0),  # in any order
         ((1, 2, 3, 64, 100), (False, True, False, True, True), np.sqrt(3 * 64)),  # one mistake
         ((1, 100), (False, True), 10.0),
+        ((1, 2, 2, 3), (False, False, True, True), np.sqrt(2)),  # one mistake, wherever the border
+        ((1, 2, 2, 3), (False, True, False, True), np.sqrt(2)),
     ],
 )
 def test_outcomes_are_separated(values: tuple[float, ...], outcome: tuple[bool, ...], expected: float) -> None:
@@ -60,6 +62,8 @@ def test_outcomes_are_separated(values: tuple[float, ...], outcome: tuple[bool, 
 def test_outcomes_that_are_alike_are_not_separated() -> None:
     with pytest.raises(Refused, match="all alike"):
         separating((1.0, 2.0), (True, True))
+    with pytest.raises(Refused, match="values that are all alike"):
+        separating((2.0, 2.0), (False, True))
 
 
 def test_singular_values_are_a_row_a_matrix_of_each_run(tmp_path: Path) -> None:
@@ -79,3 +83,18 @@ def test_singular_values_are_a_row_a_matrix_of_each_run(tmp_path: Path) -> None:
     assert set(found["check"]) == {"root"} and set(found["steps"]) == {64} and set(found["time_scales"]) == {4.0}
     with pytest.raises(Refused, match="no spectrum checks below"):
         singular_values(tmp_path / "elsewhere")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('{"lr": ', "is no whole JSON"),
+        ("[]", "is no check"),
+        ("{}", "has no 'parametrization'"),
+        ('{"parametrization": "sp", "lr": 1, "steps": 2, "values": [1], "axis": "width"}', "has no 'branches'"),
+    ],
+)
+def test_a_file_that_is_not_whole_is_named(tmp_path: Path, text: str, words: str) -> None:
+    (tmp_path / "lazy_sp_width.json").write_text(text)
+    with pytest.raises(Refused, match=rf"lazy_sp_width\.json {words}.*scalelab check"):
+        departures(tmp_path)

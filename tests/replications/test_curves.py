@@ -89,3 +89,40 @@ def test_the_points_are_in_the_order_of_training() -> None:
 def test_what_cannot_be_compared_is_refused(table: pd.DataFrame, words: str) -> None:
     with pytest.raises(Refused, match=words):
         larger_ahead(table, along="width", name="ahead")
+
+
+def noise_alone(rng: np.random.Generator, widths: int, seeds: int, along: float, points: int = 8) -> pd.DataFrame:
+    """Curves that differ by noise alone, which a point shares with the one before it by so much."""
+    index = pd.MultiIndex.from_product([2 ** np.arange(widths), 2.0 ** -np.arange(200), range(seeds)])
+    loss = rng.standard_normal((len(index), points))
+    for t in range(1, points):
+        loss[:, t] = along * loss[:, t - 1] + math.sqrt(1 - along**2) * loss[:, t]
+    curves = pd.DataFrame(3 + 0.01 * loss, columns=[f"train_loss_{t + 1}_of_{points}" for t in range(points)])
+    return index.to_frame(index=False, name=["width", "lr", "seed"]).assign(outcome="OK").join(curves)
+
+
+@pytest.mark.parametrize(("widths", "seeds", "along"), [(4, 2, 0.95), (4, 3, 0.95), (6, 2, 1.0), (4, 3, 0.0)])
+def test_curves_that_do_not_differ_are_behind_as_seldom_as_promised(widths: int, seeds: int, along: float) -> None:
+    table = noise_alone(np.random.default_rng(4), widths, seeds, along)
+    assert larger_behind(table, along="width", name="behind").value <= 0.03
+
+
+def test_a_pair_is_judged_by_the_seeds_that_are_known() -> None:
+    table = runs(gain=0.1, crossing=0.01, seeds=2)
+    short = table[~((table["width"] == 64) & (table["lr"] == 0.04) & (table["seed"] == 1))]
+    whole, less = (larger_ahead(each, along="width", name="ahead") for each in (table, short))
+    assert whole.value == pytest.approx(1 / 3) == less.value
+    assert less.low is not None and less.high is not None and less.low <= less.value <= less.high
+    assert larger_behind(short, along="width", name="behind").value == pytest.approx(2 / 3)
+
+
+def test_where_each_diverged_with_another_seed_nothing_is_said() -> None:
+    table = runs(gain=0.1, seeds=2)
+    at_fast = table["lr"] == 0.04
+    lost = at_fast & (((table["width"] == 32) & (table["seed"] == 0)) | ((table["width"] == 64) & (table["seed"] == 1)))
+    table.loc[lost, "outcome"] = "DIVERGED"
+    table.loc[lost, [f"train_loss_{t}_of_4" for t in (1, 2, 3, 4)]] = np.nan
+    found = larger_ahead(table, along="width", name="ahead")
+    # 3 rates × 2 pairs: of the fast one 16 → 32 is behind, 32 → 64 says nothing.
+    assert found.value == pytest.approx(4 / 5)
+    assert larger_behind(table, along="width", name="behind").value == pytest.approx(1 / 5)

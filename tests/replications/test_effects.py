@@ -1,7 +1,7 @@
 """Findings on runs whose truth is known."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -10,6 +10,7 @@ from scipy import stats
 
 from scalelab.errors import Refused
 from scalelab.replications import Finding, at, carried, gap, regret, slope, tuned
+from scalelab.replications.effects import _cells
 
 WIDTHS = (16, 32, 64, 128)
 
@@ -110,3 +111,49 @@ def test_a_regret_is_the_valleys_and_holds_zero_only_near_the_optimum() -> None:
         regret(runs(), 2**-5, name="all")
     with pytest.raises(Refused, match="no valley there"):
         regret(target[target["lr"] <= 2**-7], 2**-8, name="one side")
+
+
+def made(losses: Mapping[tuple[int, float], Sequence[float | None]]) -> pd.DataFrame:
+    """Runs by width and learning rate, a loss a seed; None where it diverged."""
+    return pd.DataFrame([
+        {"width": width, "lr": lr, "seed": seed, "loss_nats": loss, "outcome": "DIVERGED" if loss is None else "OK"}
+        for (width, lr), seeds in losses.items() for seed, loss in enumerate(seeds)
+    ]).astype({"loss_nats": float})  # fmt: skip
+
+
+def test_the_largest_may_be_best_where_the_smallest_was_not_run() -> None:
+    small = {(16, lr): (2 + math.log2(lr), 2.01 + math.log2(lr)) for lr in (1, 2, 4)}
+    large = {(64, lr): (4 - math.log2(lr), 4.01 - math.log2(lr)) for lr in (1, 2, 4, 8)}
+    assert carried(made(small | large), along="width", name="x").value == pytest.approx(3)
+
+
+def test_a_seed_that_was_not_run_is_not_one_that_diverged() -> None:
+    table = made({
+        (16, 1): (2.0, 2.1), (16, 2): (1.0, 1.1, 1.2, 1.3), (16, 4): (2.0, 2.1, 2.2),
+        (64, 1): (1.5, 1.6), (64, 2): (1.2, 1.3), (64, 4): (1.1, 1.2, 1.3),
+    })  # fmt: skip
+    found = carried(table, along="width", name="x")
+    assert tuned(table, along="width")["lr"].tolist() == [2, 4]
+    assert found.value == pytest.approx(1.25 - 1.2) and found.low is not None and math.isfinite(found.low)
+    every = made(
+        {key: (1.0, 1.1) if key[1] == 2 else (1.5, 1.6) for key in [(w, lr) for w in (16, 64) for lr in (1, 2)]}
+    )
+    short = every[~((every["width"] == 16) & (every["lr"] == 2) & (every["seed"] == 1))]
+    with pytest.raises(Refused, match="x: at width 16, lr 2: one seed says nothing of its noise"):
+        carried(short, along="width", name="x")
+
+
+def test_what_diverged_with_a_seed_is_no_best_to_lose_beside() -> None:
+    # Resamples of seed 0 alone see lr 2 best at the largest, where the other seed diverged.
+    table = made({(16, 1): (1.0, 1.0), (16, 2): (2.0, 2.0), (64, 1): (1.0, 1.0), (64, 2): (0.9, None)})
+    found = carried(table, along="width", name="x")
+    assert (found.value, found.low, found.high) == (0, 0, 0)
+    dead = made({(16, 1): (1.0, 1.0), (64, 1): (1.0, None)})
+    with pytest.raises(Refused, match="at width 64 no lr ended well with all of its seeds"):
+        carried(dead, along="width", name="x")
+
+
+def test_a_setting_that_diverged_keeps_its_cell() -> None:
+    cells = _cells(made({(16, 1): (1.0, 2.0), (16, 2): (1.0, None)}), "width", "lr")
+    assert cells["loss_nats"].tolist() == [1.5, math.inf] and cells["n"].tolist() == [2, 2]
+    assert cells["sd"].isna().tolist() == [False, True]

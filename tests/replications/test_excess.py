@@ -29,3 +29,16 @@ def test_seeds_that_one_lacks_are_left_out() -> None:
     assert list(found.columns.to_numpy()) == [1, 2]
     with pytest.raises(Refused, match="no width and seed that both"):
         excess_by_seed(runs(0.0, seeds=(0,)), runs(0.0, seeds=(1,)), along="width")
+
+
+def test_a_run_that_diverged_is_infinitely_worse_and_of_two_there_is_no_difference() -> None:
+    def dead(table: pd.DataFrame) -> pd.DataFrame:
+        lost = (table["width"] == 32) & (table["seed"] == 0)
+        return table.assign(outcome=np.where(lost, "DIVERGED", "OK"), loss_nats=table["loss_nats"].mask(lost))
+
+    one = excess_by_seed(dead(runs(0.05)), runs(0.0), along="width")
+    assert np.isinf(one.loc[32, 0]) and list(one.columns.to_numpy()) == [0, 1, 2]
+    with pytest.raises(Refused, match="both diverged at width 32 with seed 0"):
+        excess_by_seed(dead(runs(0.05)), dead(runs(0.0)), along="width")
+    found = excess_by_seed(dead(runs(0.05)), dead(runs(0.0, seeds=(1, 2))), along="width")
+    assert list(found.columns.to_numpy()) == [1, 2], "what one was not run with asks for no difference"

@@ -95,3 +95,12 @@ def test_what_was_not_run_is_refused() -> None:
     one = table[(table["hparams.a"] == 1) | (table["lr"] == 0.25)]
     with pytest.raises(Refused, match=r"hparams\.a: no mesh of it and lr, 4 values at 1 learning rates"):
         transfer_errors(one, OTHERS)
+
+
+@pytest.mark.parametrize(("column", "said"), [("hparams.a", r"hparams\.a 4"), ("lr", "lr 1")])
+def test_a_value_that_always_diverged_has_nothing_to_take_along(column: str, said: str) -> None:
+    table = runs(separable)
+    dead = (table[column] == table[column].max()) & (table["hparams.b"] == 1)
+    table["outcome"], table["loss_nats"] = table["outcome"].mask(dead, "DIVERGED"), table["loss_nats"].mask(dead)
+    with pytest.raises(Refused, match=rf"hparams\.a and lr: {said} diverged with all of the other's: leave it out"):
+        transfer_errors(table, OTHERS)

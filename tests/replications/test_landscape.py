@@ -73,3 +73,38 @@ def test_what_diverged_is_left_out_and_what_is_left_must_do() -> None:
         bowls(table[(table["lr"] < 2**-7) & (table["batch_tokens"] < 1024)], by=["tokens"])
     with pytest.raises(Refused, match="no three runs in line"):
         triples(table[table["batch_tokens"].isin([16, 64]) & table["lr"].isin(LRS[:2])], by=["tokens"])
+
+
+def test_settings_that_fix_no_bowl_are_refused() -> None:
+    table = runs()
+    with pytest.raises(Refused, match=r"tokens 100000: these settings fix no bowl: give 3 or more values of lr and of"):
+        bowls(table[table["batch_tokens"] <= 64], by=["tokens"])
+    far = table.assign(loss_nats=2.5 + 1e4 * (table["loss_nats"] - table["loss_nats"].min()))
+    with pytest.raises(Refused, match="too few settings near the lowest loss"):
+        bowls(far, by=["tokens"])
+
+
+def test_scales_may_be_told_apart_by_names() -> None:
+    table = runs().assign(kind=lambda each: np.where(each["tokens"] < 2e5, "short", "long"))
+    named, numbered = bowls(table, by=["kind"]), bowls(table, by=["tokens"])
+    assert named["kind"].tolist() == ["long", "short"]
+    assert named["curvature"].tolist() == numbered["curvature"].tolist()[::-1]
+    with pytest.raises(Refused, match="kind short: these settings fix no bowl"):
+        bowls(table[(table["batch_tokens"] <= 64) & (table["kind"] == "short")], by=["kind"])
+    assert set(triples(table, by=["kind"])["kind"]) == {"long", "short"}
+
+
+@pytest.mark.parametrize(("shape", "bend"), [((5, 4), (0.1, 0.05)), ((9, 7), (0.2, 0.1)), ((9, 7), (0.1, 0.1))])
+def test_the_limits_hold_the_truth_as_often_as_they_say(shape: tuple[int, int], bend: tuple[float, float]) -> None:
+    rng = np.random.default_rng(2)
+    x, y = (values.ravel() for values in np.meshgrid(*(np.arange(n) - n // 2 for n in shape), indexing="ij"))
+    made = [
+        pd.DataFrame({"draw": float(draw), "lr": 2.0**x, "batch_tokens": 2.0**y, "seed": 0, "outcome": "OK",
+                      "loss_nats": 3 + (bend[0] * x**2 + bend[1] * y**2) / 2 + 0.005 * rng.standard_normal(len(x))})
+        for draw in range(200)
+    ]  # fmt: skip
+    found = bowls(pd.concat(made), by=["draw"], draws=400)
+    held = (found["curvature_low"] <= min(bend)) & (min(bend) <= found["curvature_high"])
+    octaves = 2 * math.sqrt(2 * 0.01 * 3 / bend[0])
+    held_octaves = (found["lr_octaves_low"] <= octaves) & (octaves <= found["lr_octaves_high"])
+    assert held.mean() >= 0.93 and held_octaves.mean() >= 0.92

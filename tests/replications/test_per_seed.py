@@ -44,11 +44,13 @@ def test_powers_are_those_of_power_laws() -> None:
 def test_a_level_line_crosses_nowhere() -> None:
     assert crossing([0, 0.5, 1], [0.3, 0.05, -0.2]) == pytest.approx(0.6)
     assert crossing([0, 1], [0.0, 0.0]) == np.inf
+    assert crossing([1, 2, 3], [0.1, 0.1, 0.1]) == np.inf  # level but for rounding
+    assert crossing([0, 1], [1.0, 1.0 - 1e-6]) == pytest.approx(1e6)
 
 
 def valley(best: float, values: list[float], seed: int = 0) -> pd.DataFrame:
     losses = [2.0 + 0.1 * np.log(value / best) ** 2 for value in values]
-    return pd.DataFrame({"weight_decay": values, "loss_nats": losses, "seed": seed})
+    return pd.DataFrame({"weight_decay": values, "loss_nats": losses, "seed": seed, "outcome": "OK"})
 
 
 def test_the_vertex_of_a_parabola_is_found_between_the_points() -> None:
@@ -74,3 +76,22 @@ def test_distances_of_curves_are_of_the_pairs_that_were_asked_for() -> None:
     assert distances(runs, ["loss_1", "loss_2"], same="lr", other="product").to_list() == [1.5, 1.5]
     with pytest.raises(Refused, match="no two runs of seed 0 have the same lr and another lr"):
         distances(runs, ["loss_1"], same="lr", other="lr")
+
+
+def test_a_value_at_which_a_run_diverged_is_not_the_best() -> None:
+    values = [0.125, 0.25, 0.5, 1.0, 2.0]
+    runs = pd.concat([valley(0.3, values), valley(0.3, values, seed=1)])
+
+    def diverged(value: float, seeds: int = 1) -> pd.DataFrame:
+        lost = (runs["weight_decay"] == value) & (runs["seed"] < seeds)
+        outcome = np.where(lost, "DIVERGED", "OK")
+        return runs.assign(policy="a", outcome=outcome, loss_nats=runs["loss_nats"].mask(lost))
+
+    kept = vertices(diverged(2.0), over="weight_decay", by=["policy"])
+    assert kept.to_list() == pytest.approx([0.3])
+    with pytest.raises(Refused, match=r"a run diverged beside the best, 0.25, at \('a',\): a parabola needs both"):
+        vertices(diverged(0.5), over="weight_decay", by=["policy"])
+    with pytest.raises(Refused, match=r"a run diverged beside the best, 0.5, at"):
+        vertices(diverged(0.25), over="weight_decay", by=["policy"])  # though one seed alone is best there
+    with pytest.raises(Refused, match="no value ended well"):
+        vertices(runs.assign(outcome="DIVERGED"), over="weight_decay", by=["seed"])

@@ -82,3 +82,9 @@ def test_what_cannot_be_compared_is_refused(small: pd.DataFrame, large: pd.DataF
 def test_a_setting_that_was_not_run_is_refused() -> None:
     with pytest.raises(Refused, match="nothing was run at"):
         ranking(runs({0.01: UP}), TARGET, of="recipe").at(0.5, name="")
+
+
+def test_things_that_are_numbered_are_named_too() -> None:
+    numbered = runs({0.01: UP}).assign(recipe=lambda each: each["recipe"].map(RECIPES.index))
+    with pytest.raises(Refused, match="small runs are of 0, 1, 2, 3, 4, 5, 6, 7 and large ones of 1, 2"):
+        ranking(numbered, numbered[numbered["recipe"] > 0], of="recipe")
