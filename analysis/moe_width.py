@@ -119,8 +119,8 @@ display(
         conclude(
             here,
             agreement=agreement,
-            seen=f"the best lr moves, in octaves a doubling under muP: {said('width')} of width ({said('width, SP')} under"
-            f" SP), {said('experts')} of experts, {said('granularity')} of granularity"
+            seen=f"the best lr moves, in octaves a doubling under muP: {said('width')} of width"
+            f" ({said('width, SP')} under SP), {said('experts')} of experts, {said('granularity')} of granularity"
             f" ({said('granularity, base cut alike')} where the base's experts are cut as finely); to width"
             f" {wide['width'].max():g}, {many['experts'].max():g} experts, granularity {fine['granularity'].max():g}",
             findings=[*slopes.values(), wider, apart, *losses.values()],

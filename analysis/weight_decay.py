@@ -147,7 +147,8 @@ seen = (
     f" {moved['independent'].value:+.2f} [{moved['independent'].low:+.2f}, {moved['independent'].high:+.2f}] with lr·λ"
     f" constant ({decay}); by each width's own valley {apart['root_width'].value:+.2f}"
     f" [{apart['root_width'].low:+.2f}, {apart['root_width'].high:+.2f}] and {apart['independent'].value:+.2f}"
-    f" [{apart['independent'].low:+.2f}, {apart['independent'].high:+.2f}]; in the last quarter curves of equal lr·λ lie {gaps[0].value:.3f} nats apart, of equal lr"
+    f" [{apart['independent'].low:+.2f}, {apart['independent'].high:+.2f}]; in the last"
+    f" quarter curves of equal lr·λ lie {gaps[0].value:.3f} nats apart, of equal lr"
     f" {gaps[1].value:.3f} ({trajectory})"
 )
 findings = [exponent, *slopes.values(), *moved.values(), *apart.values(), *lost, *gaps, *nearer.values()]
