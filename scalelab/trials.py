@@ -69,6 +69,10 @@ class Trial:
     def __post_init__(self) -> None:
         if (self.outcome is Outcome.OK) != (self.loss_nats is not None and math.isfinite(self.loss_nats)):
             raise ValueError(f"a trial is OK if and only if its loss is finite: {self.outcome}, {self.loss_nats}")
+        for name in ("tokens_seen", "trunk_tokens", "cost_flops", "seconds"):
+            value = getattr(self, name)
+            if not (isinstance(value, int | float) and math.isfinite(value)):
+                raise ValueError(f"{name}={value!r}: accepted is a finite number")
 
     @property
     def paid_flops(self) -> float:
@@ -149,16 +153,22 @@ class RunFolder:
             file.write(json.dumps(kept, allow_nan=False) + "\n")
 
     def metrics(self) -> list[dict[str, Any]]:
-        """The curve of this run, of its last attempt and of those that it went on from; torn lines are left out."""
+        """The curve of this run, of its last attempt and of those that it went on from; torn lines are left out.
+
+        Raises:
+            Refused: on a file that is not such a curve.
+        """
         file = self.path / METRICS_FILE
         records: list[dict[str, Any]] = []
         if not file.exists():
             return records
-        for line in file.read_text().splitlines():
+        for line in file.read_bytes().splitlines():
             try:
                 record = json.loads(line)
-            except json.JSONDecodeError:
+            except ValueError:
                 continue  # the torn line of a killed writer; what follows it belongs to the next attempt
+            if not (isinstance(record, dict) and {"attempt", "step"} <= record.keys()):
+                raise Refused(f"{file} is no curve of a run ({line[:40]!r}): remove that folder and run it again")
             last = records[-1] if records else record
             again = record["attempt"] != last["attempt"]
             if record["step"] < last["step"] + again:  # begun anew, or from a checkpoint before these

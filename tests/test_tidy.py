@@ -98,3 +98,23 @@ def test_heads_that_a_width_does_not_say_are_a_column_and_whole_numbers_stay_who
     table = tidy([tmp_path])
     assert sorted(table["shape.heads"]) == [1, spec.shape.heads] and "shape.kv_heads" in table
     assert "134217727" in as_csv(table)
+
+
+@pytest.mark.parametrize("line", [b"[1, 2]", b'{"step": 1}', b"3"])
+def test_a_foreign_curve_is_refused_by_its_file_and_a_torn_one_is_read(line: bytes, tmp_path: Path) -> None:
+    (spec,) = sweep(tmp_path, valley(), widths=(32,), seeds=(0,), log2_lrs=[-5], parametrizations=("mup",))
+    curve = tmp_path / spec.fingerprint / "metrics.jsonl"
+    curve.write_bytes(b'{"attempt": 1, "step": 1, "tokens": 480, "loss_nats": 3.0}\n{"attempt": 1, "st\xff')
+    assert tidy([tmp_path], curve=1)["train_loss_1_of_1"].tolist() == [3.0]
+    curve.write_bytes(line + b"\n")
+    with pytest.raises(Refused, match=r"metrics\.jsonl is no curve of a run"):
+        tidy([tmp_path], curve=1)
+
+
+@pytest.mark.parametrize("key", ["cost_flops", "seconds"])
+def test_a_trial_without_its_cost_is_refused_by_its_file(key: str, tmp_path: Path) -> None:
+    (spec,) = sweep(tmp_path, valley(), widths=(32,), seeds=(0,), log2_lrs=[-5], parametrizations=("mup",))
+    file = tmp_path / spec.fingerprint / "trial.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {key: None}))
+    with pytest.raises(Refused, match=rf"trial\.json is not a trial \({key}=None"):
+        tidy([tmp_path])
