@@ -86,8 +86,8 @@ def bowls(
 
 
 def _grids(runs: pd.DataFrame, by: Sequence[str], over: Over) -> Iterator[tuple[dict[str, object], pd.DataFrame]]:
-    """Every scale with its losses: a row a setting, a column a seed, NaN where one diverged or is missing."""
-    fine = runs.assign(loss_nats=runs["loss_nats"].where(runs["outcome"] == "OK"))
+    """Every scale with its losses: a row a setting, a column a seed; infinite where one diverged, NaN where missing."""
+    fine = runs.assign(loss_nats=runs["loss_nats"].where(runs["outcome"] == "OK", np.inf))
     for _, part in fine.groupby(list(by)):
         firsts = {name: part[name].iloc[0] for name in by}
         scale: dict[str, object] = {
@@ -100,16 +100,17 @@ def _of_grid(scale: Mapping[str, object], grid: pd.DataFrame, over: Over) -> lis
     first, second = (np.sort(grid.index.get_level_values(name).unique().to_numpy(float)) for name in over)
     cube = grid.reindex(pd.MultiIndex.from_product([first, second], names=over)).to_numpy(float)
     loss_XYS = cube.reshape(len(first), len(second), -1)
-    lowest = float(np.nanmin(loss_XYS.mean(axis=2)))
+    lowest = float(np.nanmin(loss_XYS.mean(axis=2), initial=np.inf))
     found: list[dict[str, object]] = []
     squares: list[float] = []
     for dx, dy in ((1, 0), (0, 1), (1, 1), (1, -1)):
         for x, y in itertools.product(range(dx, len(first) - dx), range(abs(dy), len(second) - abs(dy))):
             if not (_even(first, x, dx) and _even(second, y, dy)):
                 continue
-            bend_S = loss_XYS[x - dx, y - dy] - 2 * loss_XYS[x, y] + loss_XYS[x + dx, y + dy]
-            if np.isnan(bend_S).any():
+            in_line_3S = np.stack([loss_XYS[x + k * dx, y + k * dy] for k in (-1, 0, 1)])
+            if not np.isfinite(in_line_3S).all():
                 continue
+            bend_S = in_line_3S[0] - 2 * in_line_3S[1] + in_line_3S[2]
             if len(bend_S) > 1:
                 squares.append(float(bend_S.var(ddof=1)) / len(bend_S))
             rise = float(loss_XYS[x, y].mean()) - lowest

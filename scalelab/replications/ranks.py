@@ -76,7 +76,8 @@ def ranking(
         seed: of the resampling.
 
     Raises:
-        Refused: on fewer than 4 things, different ones on the two sides, a missing run, or one seed.
+        Refused: on fewer than 4 things, different ones on the two sides, a missing run, or one seed; with "pearson"
+            where a small run diverged.
     """
     items, settings, small_ILS = _losses(small, of, over, tuned=False)
     others, _, large_ILS = _losses(large, of, over, tuned=True)
@@ -85,6 +86,8 @@ def ranking(
         raise Refused(f"small runs are of {given} and large ones of {asked}: give the same")
     if len(items) < LEAST:
         raise Refused(f"{len(items)} values of {of}: a rank correlation needs {LEAST} or more")
+    if kind == "pearson" and not np.isfinite(small_ILS).all():
+        raise Refused("a small run diverged: what is infinite has no correlation of losses; try kind='spearman'")
     correlation = {"spearman": _spearman, "pearson": _pearson}[kind]
     rng = np.random.default_rng(seed)
 

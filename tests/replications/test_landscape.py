@@ -75,6 +75,17 @@ def test_what_diverged_is_left_out_and_what_is_left_must_do() -> None:
         triples(table[table["batch_tokens"].isin([16, 64]) & table["lr"].isin(LRS[:2])], by=["tokens"])
 
 
+def test_a_setting_is_not_judged_by_the_seed_that_survived() -> None:
+    table = runs(noise=0.0)
+    half = (table["lr"] == LRS[-1]) & (table["seed"] > 0)
+    lucky = table["lr"].eq(LRS[-1]) & table["seed"].eq(0)
+    table = table.assign(
+        outcome=np.where(half, "DIVERGED", "OK"),
+        loss_nats=np.where(half, math.nan, table["loss_nats"] - np.where(lucky, 1.0, 0.0)),
+    )
+    assert bowls(table, by=["tokens"])["lr"].tolist() == pytest.approx([2**-7] * 2, rel=0.01)
+
+
 def test_settings_that_fix_no_bowl_are_refused() -> None:
     table = runs()
     with pytest.raises(Refused, match=r"tokens 100000: these settings fix no bowl: give 3 or more values of lr and of"):

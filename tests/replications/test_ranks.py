@@ -58,6 +58,8 @@ def test_a_recipe_that_diverged_ranks_last() -> None:
     small = runs({0.1: UP})
     small.loc[small["recipe"] == "h", ["outcome", "loss_nats"]] = ["DIVERGED", math.nan]
     assert ranking(small, TARGET, of="recipe").at(0.1, name="").value == pytest.approx(1)
+    with pytest.raises(Refused, match="no correlation of losses; try kind='spearman'"):
+        ranking(small, TARGET, of="recipe", kind="pearson")
 
 
 def test_the_correlation_of_losses_sees_how_far_apart_they_are() -> None:
