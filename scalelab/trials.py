@@ -70,9 +70,8 @@ class Trial:
         if (self.outcome is Outcome.OK) != (self.loss_nats is not None and math.isfinite(self.loss_nats)):
             raise ValueError(f"a trial is OK if and only if its loss is finite: {self.outcome}, {self.loss_nats}")
         for name in ("tokens_seen", "trunk_tokens", "cost_flops", "seconds"):
-            value = getattr(self, name)
-            if not (isinstance(value, int | float) and math.isfinite(value)):
-                raise ValueError(f"{name}={value!r}: accepted is a finite number")
+            if not isinstance(getattr(self, name), int | float):  # NaN where another study does not say
+                raise ValueError(f"{name}={getattr(self, name)!r}: accepted is a number")
 
     @property
     def paid_flops(self) -> float:
