@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from scalelab import data
 from scalelab.errors import Refused, unknown
 from scalelab.external import Command, command_of
-from scalelab.keys import below, check_keys
+from scalelab.keys import MULTIPLIERS, below, check_keys
 from scalelab.models import MODELS, Model
 from scalelab.optimizers import optimizer_kind
 from scalelab.parametrizations import table
@@ -27,10 +27,6 @@ FFN_MULTIPLE = 8  # ffn = mlp_ratio × width is rounded to it
 
 FAMILY = ("head_dim", "heads", "kv_heads", "ffn", "experts", "top_k", "granularity")  # null in base: as the target's
 HORIZON = ("tokens", "batch_tokens")
-MULTIPLIERS = {
-    **{site: f"{site}_multiplier" for site in ("embedding", "attention", "residual", "logits", "activation")},
-    "attention_ratio": "residual_attention_ratio",
-}
 
 
 def config_dir() -> Path:

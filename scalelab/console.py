@@ -24,9 +24,9 @@ def markdown(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     |---|---|
     | 1 | 2 |
     """
-    lines = [[cell.replace("|", "\\|") for cell in line] for line in (columns, *rows)]
-    lines.insert(1, ["---"] * len(columns))
-    return "\n".join("|---" * len(columns) + "|" if line[0] == "---" else f"| {' | '.join(line)} |" for line in lines)
+    escaped = ([cell.replace("|", "\\|") for cell in line] for line in (columns, *rows))
+    head, *body = (f"| {' | '.join(line)} |" for line in escaped)
+    return "\n".join([head, "|---" * len(columns) + "|", *body])
 
 
 def grid(heading: str, columns: Sequence[str], rows: Iterable[Sequence[str]], *, left: int = 1) -> Table:

@@ -17,10 +17,14 @@ KEYS = frozenset((
     "trainer", "tracker", "hydra",
 ))  # fmt: skip
 CHOSEN = ("model", "optimizer", "data", "parallel", "trainer", "tracker")  # each a file of conf/NAME/
+MULTIPLIERS = {  # the keys below multipliers, by what `Hparams` calls them
+    **{site: f"{site}_multiplier" for site in ("embedding", "attention", "residual", "logits", "activation")},
+    "attention_ratio": "residual_attention_ratio",
+}
+# Below which keys what has to be there; of an optimizer besides what it reads, as `config` asks for.
 NEEDED: dict[str, tuple[str, ...]] = {
-    "base": ("width", "depth"), "init": ("gain", "embedding_std"),
-    "multipliers": ("embedding", "attention", "residual", "logits", "activation", "attention_ratio"),
-    **dict.fromkeys(CHOSEN, ("name",)), "model": ("name", "mlp_ratio"), "optimizer": ("name", "weight_decay"),
+    "base": ("width", "depth"), "init": ("gain", "embedding_std"), "multipliers": tuple(MULTIPLIERS),
+    **dict.fromkeys(CHOSEN, ("name",)), "model": ("name", "mlp_ratio"),
 }  # fmt: skip
 
 SHARED = re.compile(r"(^|/)shared[^/]*$|/.*/")  # of sweeps/: what several studies have in common, and is none
@@ -33,11 +37,11 @@ def check_keys(config: Mapping[str, Any]) -> None:
     if gone := sorted(KEYS - {"hydra"} - set(config)):
         raise Refused(f"{gone[0]} was taken away: a run needs every key of conf/train.yaml")
     for name, needed in NEEDED.items():
-        for key in needed:
-            if key not in below(config, name):
-                raise Refused(
-                    f"{name}.{key} was taken away: a run needs every key of conf/train.yaml and what it chooses"
-                )
+        there = below(config, name)
+        if lost := [key for key in needed if key not in there]:
+            raise Refused(
+                f"{name}.{lost[0]} was taken away: a run needs every key of conf/train.yaml and what it chooses"
+            )
     for name in CHOSEN:
         _text(f"{name}.name", config[name]["name"])
     _text("parametrization", config["parametrization"])

@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from scalelab.config import MULTIPLIERS
 from scalelab.errors import Refused
 from scalelab.external import command_overrides
-from scalelab.keys import KEYS
+from scalelab.keys import KEYS, MULTIPLIERS
 from scalelab.models import MODELS
 from scalelab.shape import Shape
 from scalelab.spec import RunSpec, as_plain

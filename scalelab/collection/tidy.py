@@ -47,8 +47,10 @@ def tidy(folders: Sequence[Path], *, curve: int = 0) -> pd.DataFrame:
     seen: dict[Path, Path] = {}
     for folder in folders:
         for run in counted(run_folders(folder), f"reading {folder}"):
-            if (before := seen.setdefault(run.path.resolve(), folder)) != folder or folders.count(folder) > 1:
-                raise Refused(f"{run.path} is in {before} and in {folder}: give each run once")
+            itself = run.path.resolve()
+            if itself in seen:
+                raise Refused(f"{run.path} is in {seen[itself]} and in {folder}: give each run once")
+            seen[itself] = folder
             plain = run.plain()
             trial = trial_of(plain, run.path / TRIAL_FILE)
             if trial.outcome not in FINAL:

@@ -28,6 +28,11 @@ def for_laws(runs: pd.DataFrame, *, without: Iterable[str] = ()) -> pd.DataFrame
     return runs[[name for name in COLUMNS if name in runs and name not in left_out]]
 
 
+def infinite_where_lost(runs: pd.DataFrame) -> pd.DataFrame:
+    """The runs, those that did not end well with an infinite loss: worse than any, whatever they are compared by."""
+    return runs.assign(loss_nats=runs["loss_nats"].where(runs["outcome"] == "OK", math.inf))
+
+
 def tuned(runs: pd.DataFrame, *, along: str, over: str = "lr") -> pd.DataFrame:
     """For every value of `along` the best `over` by the mean loss of the seeds it was run with: its mean, their sd,
     their number n.
@@ -80,8 +85,9 @@ def carried(runs: pd.DataFrame, *, along: str, name: str, over: str = "lr", seed
         Refused: where the largest scale was not run at the smallest's best setting, where a setting of either has one
             seed, or where either diverged at every setting.
     """
-    smallest, largest = (_by_seed(runs, along, scale, over) for scale in (runs[along].min(), runs[along].max()))
-    for scale, losses in ((runs[along].min(), smallest), (runs[along].max(), largest)):
+    ends = runs[along].min(), runs[along].max()
+    smallest, largest = (_by_seed(runs, along, scale, over) for scale in ends)
+    for scale, losses in zip(ends, (smallest, largest), strict=True):
         seeds = losses.notna().sum(axis=1)
         if seeds.min() < 2:
             raise Refused(
@@ -157,8 +163,7 @@ def _same(column: "pd.Series[Any]", value: object) -> Any:
 
 def _cells(runs: pd.DataFrame, along: str, over: str) -> pd.DataFrame:
     """Mean, sd and number of seeds of every setting; where any of them diverged the mean is infinite, the sd NaN."""
-    fine = runs.assign(loss_nats=runs["loss_nats"].where(runs["outcome"] == "OK", math.inf))
-    cells = fine.groupby([along, over], as_index=False)["loss_nats"].agg(["mean", "std", "count"])
+    cells = infinite_where_lost(runs).groupby([along, over], as_index=False)["loss_nats"].agg(["mean", "std", "count"])
     return cells.rename(columns={"mean": "loss_nats", "std": "sd", "count": "n"})
 
 
@@ -181,6 +186,5 @@ def _resampled(loss_BS: Array, rng: np.random.Generator) -> Array:
 
 def _by_seed(runs: pd.DataFrame, along: str, scale: float, over: str) -> pd.DataFrame:
     """Losses at one scale, a row a setting, a column a seed; infinite where it diverged, NaN where it is missing."""
-    part = runs[runs[along] == scale]
-    part = part.assign(loss_nats=part["loss_nats"].where(part["outcome"] == "OK", math.inf))
+    part = infinite_where_lost(runs[runs[along] == scale])
     return part.groupby([over, "seed"])["loss_nats"].mean().unstack("seed")

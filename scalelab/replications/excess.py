@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 
 from scalelab.errors import Refused
-from scalelab.replications.effects import tuned
+from scalelab.replications.effects import infinite_where_lost, tuned
 
 
 def excess_by_seed(runs: pd.DataFrame, beside: pd.DataFrame, *, along: str, over: str = "lr") -> pd.DataFrame:
@@ -36,10 +36,4 @@ def excess_by_seed(runs: pd.DataFrame, beside: pd.DataFrame, *, along: str, over
 def _at_best(runs: pd.DataFrame, along: str, over: str) -> pd.DataFrame:
     best = tuned(runs, along=along, over=over)[[along, over]]
     kept = runs.merge(best, on=[along, over])
-    losses: pd.DataFrame = (
-        kept.assign(loss_nats=kept["loss_nats"].where(kept["outcome"] == "OK", np.inf))
-        .groupby([along, "seed"])["loss_nats"]
-        .mean()
-        .unstack("seed")
-    )
-    return losses
+    return infinite_where_lost(kept).groupby([along, "seed"])["loss_nats"].mean().unstack("seed")

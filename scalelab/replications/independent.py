@@ -12,7 +12,7 @@ import pandas as pd
 from scipy import stats
 
 from scalelab.errors import Refused
-from scalelab.replications.effects import selected
+from scalelab.replications.effects import infinite_where_lost, selected
 from scalelab.replications.finding import Finding
 
 DEFAULT = 1.0
@@ -50,9 +50,7 @@ def line(runs: pd.DataFrame, name: str, others: Sequence[str], lr: float | None 
         Refused: where nothing was run there.
     """
     setting = {other: DEFAULT for other in others if other != name} | ({} if lr is None else {LR: lr})
-    kept = selected(runs, setting)
-    losses = kept["loss_nats"].where(kept["outcome"] == "OK", np.inf)
-    means: pd.Series = losses.groupby(kept[name]).mean()
+    means: pd.Series = infinite_where_lost(selected(runs, setting)).groupby(name)["loss_nats"].mean()
     return means
 
 
@@ -101,9 +99,8 @@ def transfer_errors(runs: pd.DataFrame, others: Sequence[str]) -> pd.DataFrame:
     """
     rows = []
     for other in others:
-        kept = selected(runs, {each: DEFAULT for each in others if each != other})
-        losses = kept["loss_nats"].where(kept["outcome"] == "OK", np.inf)
-        mesh = losses.groupby([kept[other], kept[LR]]).mean().unstack(LR)
+        kept = infinite_where_lost(selected(runs, {each: DEFAULT for each in others if each != other}))
+        mesh = kept.groupby([other, LR])["loss_nats"].mean().unstack(LR)
         wide = mesh.columns[mesh.notna().sum() > 1]  # learning rates that more than the default was run at
         mesh = mesh[wide].dropna()
         if min(mesh.shape) < 2:

@@ -13,6 +13,7 @@ import pandas as pd
 
 from scalelab.errors import Refused
 from scalelab.laws.law import Array
+from scalelab.replications.effects import infinite_where_lost
 
 TRUSTED = 0.02  # height over the bottom, as a share of the loss, up to which a quadratic form is trusted
 LIMITS = (2.5, 97.5)
@@ -87,8 +88,7 @@ def bowls(
 
 def _grids(runs: pd.DataFrame, by: Sequence[str], over: Over) -> Iterator[tuple[dict[str, object], pd.DataFrame]]:
     """Every scale with its losses: a row a setting, a column a seed; infinite where one diverged, NaN where missing."""
-    fine = runs.assign(loss_nats=runs["loss_nats"].where(runs["outcome"] == "OK", np.inf))
-    for _, part in fine.groupby(list(by)):
+    for _, part in infinite_where_lost(runs).groupby(list(by)):
         firsts = {name: part[name].iloc[0] for name in by}
         scale: dict[str, object] = {
             name: each if isinstance(each, str) else float(each) for name, each in firsts.items()

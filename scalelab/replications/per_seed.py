@@ -12,6 +12,7 @@ import pandas as pd
 from scipy import stats
 
 from scalelab.errors import Refused
+from scalelab.replications.effects import infinite_where_lost
 from scalelab.replications.finding import Finding
 
 POINTS = 3  # of a parabola
@@ -62,8 +63,7 @@ def vertices(runs: pd.DataFrame, *, over: str, by: Sequence[str]) -> pd.Series:
             one of the three diverged.
     """
     found = {}
-    fine = runs.assign(loss_nats=runs["loss_nats"].where(runs["outcome"] == "OK", np.inf))
-    for key, rows in fine.groupby(list(by)):
+    for key, rows in infinite_where_lost(runs).groupby(list(by)):
         losses = rows.groupby(over)["loss_nats"].mean()
         place = int(losses.to_numpy().argmin())
         if not np.isfinite(losses.iloc[place]):

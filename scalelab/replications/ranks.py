@@ -13,6 +13,7 @@ from scipy import stats
 
 from scalelab.errors import Refused
 from scalelab.laws.law import Array
+from scalelab.replications.effects import infinite_where_lost
 from scalelab.replications.finding import Finding
 
 Indices = NDArray[np.intp]
@@ -115,8 +116,7 @@ def _pearson(a_I: Array, b_I: Array) -> float:
 def _losses(runs: pd.DataFrame, of: str, over: str, *, tuned: bool) -> tuple[list[str], list[float], Array]:
     """Items, settings, and losses in nats [items, settings, seeds]; infinite where a run diverged, or where what is
     tuned was not tried."""
-    fine = runs.assign(loss_nats=runs["loss_nats"].where(runs["outcome"] == "OK", np.inf))
-    wide = fine.pivot_table(index=of, columns=[over, "seed"], values="loss_nats", aggfunc="mean")
+    wide = infinite_where_lost(runs).pivot_table(index=of, columns=[over, "seed"], values="loss_nats", aggfunc="mean")
     settings, seeds = (sorted(runs[name].unique()) for name in (over, "seed"))
     if len(seeds) < 2:
         raise Refused(f"one seed: intervals need 2 or more for every {of} and {over}")

@@ -12,8 +12,8 @@ fi
 
 for policy in constant root_width independent; do
   # singular values that do not stay make the check answer 1
-  found "$out/$policy/spectrum_mup_width.json" scalelab check --spectrum --widths "$widths" --seeds 3 "weight_decay_policy=$policy" lr=0.03125 \
-    optimizer.weight_decay=1 schedule=constant "${run[@]}" -o "$out/$policy"
+  found "$out/$policy/spectrum_mup_width.json" scalelab check --spectrum --widths "$widths" --seeds 3 \
+    "weight_decay_policy=$policy" lr=0.03125 optimizer.weight_decay=1 schedule=constant "${run[@]}" -o "$out/$policy"
 done
 python -c "
 import sys
